@@ -1,0 +1,208 @@
+import { totalmem } from 'node:os';
+import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
+import type { backend_util, DataId, DataType, TensorInfo } from '@tensorflow/tfjs-core';
+import { engine } from '@tensorflow/tfjs-core';
+import type { NativeDType, Param, Plan } from './graph.ts';
+import { buildModel, inputName, int64, outputName, paramName, paramType } from './graph.ts';
+import { sizeOf } from './kernel.ts';
+import type { Block, PoolStats } from './pool.ts';
+import { BufferPool } from './pool.ts';
+import type { NativeSession, NativeTensor } from './session.ts';
+import { loadBinding, loadSession } from './session.ts';
+
+export type NativeArray = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
+
+const ARRAYS = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const;
+
+/** What a data id stands for: the cpu backend's record, plus the pooled memory its values lie in, if any. */
+interface Stored {
+  values?: backend_util.BackendValues;
+  dtype: DataType;
+  refCount: number;
+  complexTensorInfos?: { real: TensorInfo; imag: TensorInfo };
+  block?: Block;
+}
+
+/** `tf.memory()` under this backend also tells what the buffer pool holds. */
+export interface OrtMemory {
+  unreliable: boolean;
+  reasons: string[];
+  pool: PoolStats;
+}
+
+/** Operations from which a graph is given threads: waking them takes some microseconds. */
+const PARALLEL_WORK = 1 << 17;
+
+/** The most memory that waits in the pool: an eighth of the machine's, at most 2 GB. */
+const POOL_LIMIT = Math.min(2 ** 31, totalmem() / 8);
+
+/**
+ * The `ort` backend: TensorFlow.js's cpu backend, whose values are typed arrays, with its hot kernels computed in place
+ * on those arrays by ONNX Runtime.
+ */
+export class OrtBackend extends MathBackendCPU {
+  readonly pool: BufferPool = new BufferPool(POOL_LIMIT);
+  readonly #sessions = new Map<string, NativeSession>();
+
+  /** @throws Error when ONNX Runtime's native library does not load on this platform. */
+  constructor() {
+    super();
+    loadBinding();
+  }
+
+  override write(values: backend_util.BackendValues, _shape: number[], dtype: DataType): DataId {
+    const dataId = {};
+    this.data.set(dataId, { values, dtype, refCount: 1 });
+    return dataId;
+  }
+
+  /** The values of a float32, int32 or bool tensor as the typed array of its type, to be read only. */
+  values(tensor: TensorInfo): NativeArray {
+    const data = this.#stored(tensor.dataId);
+    const Type = ARRAYS[tensor.dtype as NativeDType];
+    if (data.values instanceof Type) return data.values as NativeArray;
+    // Scalars may hold a plain array; a cast of the cpu backend may share values of another type.
+    const converted = Type.from(data.values as ArrayLike<number>);
+    if (data.dtype === tensor.dtype && !data.block) data.values = converted;
+    return converted;
+  }
+
+  /** A new tensor of `shape` for a kernel to fill: its elements are arbitrary. */
+  allocate(shape: readonly number[], dtype: NativeDType): { tensor: TensorInfo; values: NativeArray } {
+    const Type = ARRAYS[dtype];
+    const size = sizeOf(shape);
+    const block = this.pool.take(size * Type.BYTES_PER_ELEMENT);
+    const values = block ? new Type(block.buffer) : new Type(size);
+    return { tensor: this.#store(values, shape, dtype, block), values };
+  }
+
+  /** A new tensor over `values[offset …]` of `source`, sharing its memory. */
+  share(source: TensorInfo, offset: number, shape: readonly number[]): TensorInfo {
+    const values = this.values(source);
+    const data = this.#stored(source.dataId);
+    // Converted values (see `values`) are not the stored ones and need no accounting.
+    const block = values === data.values ? data.block : undefined;
+    if (block) block.uses++;
+    return this.#store(values.subarray(offset, offset + sizeOf(shape)), shape, source.dtype as NativeDType, block);
+  }
+
+  /** @throws Error naming the kernel if one of its inputs is disposed. */
+  checkAlive(name: string, inputs: readonly TensorInfo[]): void {
+    for (const { dataId, dtype, shape } of inputs) {
+      if (!this.data.has(dataId) && !engine().state.tensorInfo.has(dataId)) {
+        throw new Error(`${name}: the input ${dtype}[${shape}] is disposed`);
+      }
+    }
+  }
+
+  /** Run `plan` for kernel `name`. */
+  execute(name: string, plan: Plan): TensorInfo[] {
+    if (plan.offsets) {
+      const source = plan.inputs[0]!.tensor;
+      return plan.outputs.map(({ shape }, i) => this.share(source, plan.offsets![i]!, shape));
+    }
+    const feeds: Record<string, NativeTensor> = {};
+    let work = plan.work ?? 0;
+    let key = `${name}:${plan.key}:`;
+    for (let i = 0; i < plan.inputs.length; i++) {
+      const { tensor, shape } = plan.inputs[i]!;
+      const data = this.values(tensor);
+      const type = tensor.dtype as NativeDType;
+      feeds[inputName(i)] = { type, data, dims: shape, location: 'cpu' };
+      key += type[0];
+      if (plan.work === undefined && data.length > work) work = data.length;
+    }
+    const params = plan.params ?? [];
+    for (let i = 0; i < params.length; i++) feeds[paramName(i)] = feedParam(params[i]!);
+    const fetches: Record<string, NativeTensor> = {};
+    const outputs = new Array<TensorInfo>(plan.outputs.length);
+    for (let i = 0; i < outputs.length; i++) {
+      const { shape, view, dtype } = plan.outputs[i]!;
+      const { tensor, values } = this.allocate(shape, dtype);
+      outputs[i] = tensor;
+      fetches[outputName(i)] = { type: dtype, data: values, dims: view ?? shape, location: 'cpu' };
+      if (plan.work === undefined && values.length > work) work = values.length;
+    }
+    const parallel = work >= PARALLEL_WORK;
+    if (parallel) key += '+';
+    try {
+      let session = this.#sessions.get(key);
+      if (!session) {
+        session = loadSession(buildModel(name, plan), parallel);
+        this.#sessions.set(key, session);
+      }
+      session.run(feeds, fetches, {});
+    } catch (cause) {
+      for (const output of outputs) this.disposeData(output.dataId, true);
+      const shapes = plan.inputs.map(({ tensor }) => `${tensor.dtype}[${tensor.shape}]`).join(', ');
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`${name} failed in ONNX Runtime on ${shapes}: ${reason}`, { cause });
+    }
+    return outputs;
+  }
+
+  /**
+   * Note where outputs of a cpu kernel lie in the memory of its inputs (a cpu slice is a view), so that it is not
+   * reused while they live.
+   */
+  trackAliases(inputs: readonly TensorInfo[], outputs: readonly TensorInfo[]): void {
+    for (const input of inputs) {
+      const { block } = this.#stored(input.dataId);
+      if (!block) continue;
+      for (const output of outputs) {
+        if (output.dataId !== input.dataId && this.#overlaps(output, block.buffer)) block.escaped = true;
+      }
+    }
+  }
+
+  #overlaps(output: TensorInfo, memory: ArrayBuffer): boolean {
+    const { values, complexTensorInfos } = this.#stored(output.dataId);
+    if (ArrayBuffer.isView(values) && values.buffer === memory) return true;
+    return (
+      complexTensorInfos !== undefined &&
+      (this.#overlaps(complexTensorInfos.real, memory) || this.#overlaps(complexTensorInfos.imag, memory))
+    );
+  }
+
+  /** Also `bufferSync`, `read` and `tensor.dataSync()` come here: from now on the reader may hold the values. */
+  override readSync(dataId: DataId): backend_util.BackendValues {
+    const { block } = this.#stored(dataId);
+    if (block) block.escaped = true;
+    return super.readSync(dataId);
+  }
+
+  override disposeData(dataId: DataId, force = false): boolean {
+    const block = this.data.has(dataId) ? this.#stored(dataId).block : undefined;
+    const gone = super.disposeData(dataId, force);
+    if (gone && block) this.pool.release(block);
+    return gone;
+  }
+
+  override memory(): OrtMemory {
+    return { ...super.memory(), pool: this.pool.stats() };
+  }
+
+  override dispose(): void {
+    for (const session of this.#sessions.values()) session.dispose();
+    this.#sessions.clear();
+    this.pool.clear();
+  }
+
+  /** The record of a data id, moved here if another backend holds it. */
+  #stored(dataId: DataId): Stored {
+    return this.data.get(dataId) as Stored;
+  }
+
+  #store(values: NativeArray, shape: readonly number[], dtype: NativeDType, block: Block | undefined): TensorInfo {
+    const dataId = {};
+    const stored: Stored = { values, dtype, refCount: 1, block };
+    this.data.set(dataId, stored as Parameters<typeof this.data.set>[1]);
+    return { dataId, shape: shape as number[], dtype };
+  }
+}
+
+function feedParam(param: Param): NativeTensor {
+  const type = paramType(param);
+  if ('type' in param) return { type, data: ARRAYS[param.type].of(param.value), dims: [], location: 'cpu' };
+  return { type, data: int64(param), dims: [param.length], location: 'cpu' };
+}

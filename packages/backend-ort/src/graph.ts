@@ -1,0 +1,143 @@
+import type { DataType, TensorInfo } from '@tensorflow/tfjs-core';
+import type { Attribute, ElementType, Initializer, Model, Node } from './onnx.ts';
+import { encodeModel } from './onnx.ts';
+
+/** The tensor types that ONNX graphs compute here; complex numbers and strings stay with the cpu kernels. */
+export type NativeDType = 'float32' | 'int32' | 'bool';
+
+/** A value inside a graph being built, by its name. */
+export type Value = string;
+
+/** What a kernel writes its nodes to: a one-kernel graph when run eagerly, one large graph under tracing. */
+export interface Emitter {
+  /** Add a node and return its (first) output. `null` leaves an optional input out. */
+  op(op: string, inputs: readonly (Value | null)[], attributes?: Readonly<Record<string, Attribute>>): Value;
+  /** Add a node with `count` outputs. */
+  ops(
+    op: string,
+    inputs: readonly (Value | null)[],
+    count: number,
+    attributes?: Readonly<Record<string, Attribute>>,
+  ): Value[];
+  /** A constant; without `shape` a scalar from a number, a vector from an array. */
+  constant(type: 'float32' | 'int32' | 'int64' | 'bool', data: number | readonly number[]): Value;
+}
+
+/** An input of a graph: a tensor, seen as `shape` (the same elements in the same order, so seeing costs nothing). */
+export interface Operand {
+  tensor: TensorInfo;
+  shape: readonly number[];
+}
+
+/** An output: computed by the graph as `view`, handed to TensorFlow.js as `shape`. */
+export interface Result {
+  shape: readonly number[];
+  dtype: NativeDType;
+  view?: readonly number[];
+}
+
+/**
+ * Numbers that may differ from call to call (where a slice starts, how much to pad): they are inputs of an eager graph
+ * and constants of a traced one. Whole numbers are int64 vectors; others a scalar of their type.
+ */
+export type Param = readonly number[] | { type: 'float32' | 'int32' | 'bool'; value: number };
+
+/** How to compute one kernel call as ONNX nodes. */
+export interface Plan {
+  /** Everything `emit` depends on besides its arguments and the element types of the inputs. */
+  key: string;
+  inputs: readonly Operand[];
+  params?: readonly Param[];
+  outputs: readonly Result[];
+  /** Rough count of arithmetic operations, deciding whether threads pay; by default the largest tensor's size. */
+  work?: number;
+  /** If every output is an unbroken run of the first input's elements: where each begins. Eagerly, nothing is copied. */
+  offsets?: readonly number[];
+  emit(g: Emitter, inputs: readonly Value[], params: readonly Value[]): Value | readonly Value[];
+}
+
+const DOMAINS: Readonly<Record<string, string>> = { FusedMatMul: 'com.microsoft' };
+
+const ARRAYS = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const;
+
+/** The bytes of whole numbers as little-endian int64. */
+export function int64(values: readonly number[]): BigInt64Array {
+  const words = new Int32Array(values.length * 2);
+  for (let i = 0; i < values.length; i++) {
+    words[2 * i] = values[i]!;
+    words[2 * i + 1] = values[i]! < 0 ? -1 : 0;
+  }
+  return new BigInt64Array(words.buffer);
+}
+
+/** Collects nodes and constants under fresh names. */
+export class GraphBuilder implements Emitter {
+  readonly nodes: Node[] = [];
+  readonly initializers: Initializer[] = [];
+
+  op(op: string, inputs: readonly (Value | null)[], attributes?: Readonly<Record<string, Attribute>>): Value {
+    return this.ops(op, inputs, 1, attributes)[0]!;
+  }
+
+  ops(
+    op: string,
+    inputs: readonly (Value | null)[],
+    count: number,
+    attributes?: Readonly<Record<string, Attribute>>,
+  ): Value[] {
+    const outputs = Array.from({ length: count }, (_, i) => `n${this.nodes.length}.${i}`);
+    this.nodes.push({ op, domain: DOMAINS[op], inputs: inputs.map((name) => name ?? ''), outputs, attributes });
+    return outputs;
+  }
+
+  constant(type: 'float32' | 'int32' | 'int64' | 'bool', data: number | readonly number[]): Value {
+    const name = `c${this.initializers.length}`;
+    const list = typeof data === 'number' ? [data] : data;
+    const array = type === 'int64' ? int64(list) : ARRAYS[type].from(list);
+    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+    this.initializers.push({ name, type, shape: typeof data === 'number' ? [] : [list.length], data: bytes });
+    return name;
+  }
+}
+
+/** The element type of a param as a graph input. */
+export function paramType(param: Param): ElementType {
+  return 'type' in param ? param.type : 'int64';
+}
+
+/** Names of the inputs, params and outputs of an eager graph. */
+export const inputName = (i: number): string => `x${i}`;
+export const paramName = (i: number): string => `p${i}`;
+export const outputName = (i: number): string => `y${i}`;
+
+/** The graph of one kernel call, shapes left open, as the bytes of an ONNX model. */
+export function buildModel(name: string, plan: Plan): Uint8Array<ArrayBuffer> {
+  const g = new GraphBuilder();
+  const params = plan.params ?? [];
+  const emitted = plan.emit(
+    g,
+    plan.inputs.map((_, i) => inputName(i)),
+    params.map((_, i) => paramName(i)),
+  );
+  const results = typeof emitted === 'string' ? [emitted] : emitted;
+  // Outputs have fixed names; the runtime removes a node that only renames.
+  results.forEach((value, i) => {
+    g.nodes.push({ op: 'Identity', inputs: [value], outputs: [outputName(i)] });
+  });
+  const model: Model = {
+    name,
+    nodes: g.nodes,
+    inputs: [
+      ...plan.inputs.map(({ tensor }, i) => ({ name: inputName(i), type: tensor.dtype as NativeDType })),
+      ...params.map((param, i) => ({ name: paramName(i), type: paramType(param) })),
+    ],
+    outputs: plan.outputs.map(({ dtype }, i) => ({ name: outputName(i), type: dtype })),
+    initializers: g.initializers,
+  };
+  return encodeModel(model);
+}
+
+/** Whether ONNX graphs here compute this type. */
+export function isNative(dtype: DataType): dtype is NativeDType {
+  return dtype === 'float32' || dtype === 'int32' || dtype === 'bool';
+}

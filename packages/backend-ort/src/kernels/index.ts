@@ -1,0 +1,15 @@
+import type { Kernel } from '../kernel.ts';
+import { binaryKernels } from './binary.ts';
+import { matmulKernels } from './matmul.ts';
+import { reductionKernels } from './reduction.ts';
+import { shapeKernels } from './shape.ts';
+import { unaryKernels } from './unary.ts';
+
+/** Every kernel that runs natively. */
+export const kernels: readonly Kernel[] = [
+  ...unaryKernels,
+  ...binaryKernels,
+  ...matmulKernels,
+  ...reductionKernels,
+  ...shapeKernels,
+];

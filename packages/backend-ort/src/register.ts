@@ -1,0 +1,88 @@
+import type { KernelFunc, NamedTensorInfoMap, TensorInfo } from '@tensorflow/tfjs-core';
+import { getKernelsForBackend, registerBackend, registerKernel } from '@tensorflow/tfjs-core';
+import { OrtBackend } from './backend.ts';
+import { isNative } from './graph.ts';
+import type { Inputs, Kernel } from './kernel.ts';
+import { sizeOf } from './kernel.ts';
+import { kernels } from './kernels/index.ts';
+
+export const BACKEND_NAME = 'ort';
+
+/** Above `cpu` (1) and `wasm` (2), below what may be a discrete GPU (`webgpu`, 3). */
+const PRIORITY = 2.5;
+
+function tensorsOf(inputs: NamedTensorInfoMap | undefined): TensorInfo[] {
+  return Object.values(inputs ?? {}).filter((tensor) => tensor != null);
+}
+
+/** A cpu kernel, run on this backend's values. */
+function onCpu(name: string, cpu: KernelFunc): KernelFunc {
+  return (args) => {
+    const backend = args.backend as OrtBackend;
+    const inputs = tensorsOf(args.inputs);
+    backend.checkAlive(name, inputs);
+    const out = cpu(args);
+    backend.trackAliases(inputs, Array.isArray(out) ? out : [out]);
+    return out;
+  };
+}
+
+/** Whether the call suits ONNX graphs at all, and its size for the threshold: the elements of the largest input. */
+function measure(inputs: readonly TensorInfo[]): { native: boolean; size: number } {
+  let size = 0;
+  for (const { dtype, shape } of inputs) {
+    const n = sizeOf(shape);
+    if (n === 0 || !isNative(dtype)) return { native: false, size };
+    if (n > size) size = n;
+  }
+  return { native: inputs.length > 0, size };
+}
+
+function natively(kernel: Kernel, fallback: KernelFunc): KernelFunc {
+  return (args) => {
+    const backend = args.backend as OrtBackend;
+    const inputs = args.inputs as Inputs;
+    const attrs = (args.attrs ?? {}) as Record<string, unknown>;
+    const tensors = tensorsOf(inputs);
+    backend.checkAlive(kernel.name, tensors);
+    const { native, size } = measure(tensors);
+    if (!native) return fallback(args);
+    if ((kernel.size ? kernel.size(inputs, attrs) : size) < kernel.threshold) {
+      return kernel.small?.(backend, inputs, attrs) ?? fallback(args);
+    }
+    const plan = kernel.plan(inputs, attrs);
+    if (!plan || plan.outputs.some(({ shape }) => sizeOf(shape) === 0)) {
+      return kernel.small?.(backend, inputs, attrs) ?? fallback(args);
+    }
+    const outputs = backend.execute(kernel.name, plan);
+    return outputs.length === 1 && !MANY.has(kernel.name) ? outputs[0]! : outputs;
+  };
+}
+
+/** Kernels whose result is a list even when it has one entry. */
+const MANY: ReadonlySet<string> = new Set(['SplitV', 'Unpack', 'TopK']);
+
+function missing(name: string): KernelFunc {
+  return ({ inputs }) => {
+    const shapes = tensorsOf(inputs).map(({ dtype, shape }) => `${dtype}[${shape}]`);
+    throw new Error(`${name} is not computed on ${shapes.join(', ')} by the '${BACKEND_NAME}' backend`);
+  };
+}
+
+/** Register the backend, every cpu kernel under its name, and in front of them those that run natively. */
+export function register(): void {
+  registerBackend(BACKEND_NAME, () => new OrtBackend(), PRIORITY);
+  const fallbacks = new Map<string, KernelFunc>();
+  for (const { kernelName, kernelFunc } of getKernelsForBackend('cpu'))
+    fallbacks.set(kernelName, onCpu(kernelName, kernelFunc));
+  const native = new Map(kernels.map((kernel) => [kernel.name, kernel]));
+  for (const kernelName of new Set([...fallbacks.keys(), ...native.keys()])) {
+    const kernel = native.get(kernelName);
+    const fallback = fallbacks.get(kernelName) ?? missing(kernelName);
+    registerKernel({
+      kernelName,
+      backendName: BACKEND_NAME,
+      kernelFunc: kernel ? natively(kernel, fallback) : fallback,
+    });
+  }
+}
