@@ -7,5 +7,6 @@ export * from './errors.ts';
 export * from './loss-and-grads.ts';
 export * from './module.ts';
 export * from './parameter.ts';
+export * from './rng.ts';
 export * from './seams.ts';
 export * from './state-dict.ts';

@@ -1,4 +1,4 @@
-import type { Tensor } from '@tensorflow/tfjs-core';
+import { type Tensor, type TensorContainer, tidy } from '@tensorflow/tfjs-core';
 import { ConfigError, closestNames } from './errors.ts';
 import { Buffer, Parameter } from './parameter.ts';
 
@@ -39,13 +39,19 @@ export abstract class Module<Args extends unknown[] = [Tensor], Out = Tensor> {
 
   abstract forward(...args: Args): Out;
 
-  /** Runs the pre-hooks, `forward` and the hooks, each in the order of registration. */
+  /**
+   * Runs the pre-hooks, `forward` and the hooks, each in the order of registration, in a `tidy`: the caller owns the
+   * result, everything else made on the way is disposed of unless it was given to `keep`.
+   */
   apply(...args: Args): Out {
-    let current = args;
-    for (const hook of [...this.#preHooks]) current = hook(current, this) ?? current;
-    let output = this.forward(...current);
-    for (const hook of [...this.#hooks]) output = hook(output, current, this) ?? output;
-    return output;
+    const run = (): Out => {
+      let current = args;
+      for (const hook of [...this.#preHooks]) current = hook(current, this) ?? current;
+      let output = this.forward(...current);
+      for (const hook of [...this.#hooks]) output = hook(output, current, this) ?? output;
+      return output;
+    };
+    return tidy(run as () => TensorContainer) as Out;
   }
 
   registerForwardPreHook(hook: ForwardPreHook<Args>): HookHandle {
