@@ -1,0 +1,532 @@
+import { Conv1D, Conv2d, Embedding, Linear } from '@ashlar/nn';
+import {
+  type AnyModule,
+  add,
+  ConfigError,
+  concat,
+  FormatError,
+  neg,
+  type Parameter,
+  Rng,
+  replaceModule,
+  reshape,
+  type Tensor,
+  tidy,
+  util,
+} from '@ashlar/tensor';
+import { DEFAULT_TARGETS, matchesTarget, noTarget, patternKey } from '../match.ts';
+import type { AdapterDescription, AdapterHandle, AttachOptions, Method } from '../method.ts';
+import { TrainedBase } from '../trained-base.ts';
+import { type CombinationType, combineFactors } from './combine.ts';
+import { type CheckedLoraConfig, checkLoraConfig, type LoraConfig } from './config.ts';
+import { LoraConv2d } from './conv2d.ts';
+import { LoraEmbedding } from './embedding.ts';
+import { readAdapter, writeAdapter } from './files.ts';
+import { initialize } from './initialize.ts';
+import { LoraLayer } from './layer.ts';
+import { LoraLinear } from './linear.ts';
+
+/** LoRA (Hu et al. 2021, arXiv 2106.09685) with rsLoRA, DoRA, PiSSA and OLoRA, ready for `attach`. */
+export function lora(config: LoraConfig = {}): Method<LoraModel> {
+  const checked = checkLoraConfig(config);
+  return {
+    attach(model, options) {
+      const handle = new LoraModel(model);
+      handle.add(options.name ?? 'default', checked, options);
+      return handle;
+    },
+  };
+}
+
+/** Output heads, which `'all-linear'` leaves out. */
+const OUTPUT_HEADS = ['lm_head', 'embed_out', 'score', 'classifier'];
+
+function wrap(base: AnyModule): LoraLayer | undefined {
+  if (base instanceof Linear || base instanceof Conv1D) return new LoraLinear(base);
+  if (base instanceof Embedding) return new LoraEmbedding(base);
+  if (base instanceof Conv2d) return new LoraConv2d(base);
+  return undefined;
+}
+
+/**
+ * The LoRA adapters of one model: several by name on one base, switched without copying it.
+ *
+ * While it is attached the base is frozen; `unload` gives the model back as it was, `mergeAndUnload` with the active
+ * adapters in its weights.
+ */
+export class LoraModel implements AdapterHandle {
+  readonly model: AnyModule;
+  readonly #configs = new Map<string, CheckedLoraConfig>();
+  readonly #layers = new Map<string, LoraLayer>();
+  readonly #trainedBase = new TrainedBase();
+  readonly #requiredGrad = new Map<Parameter, boolean>();
+  #active: string[] = [];
+  #enabled = true;
+
+  /** @throws ConfigError if the model carries LoRA layers already: use the handle that made them. */
+  constructor(model: AnyModule) {
+    for (const [path, module] of model.namedModules()) {
+      if (module instanceof LoraLayer) {
+        throw new ConfigError(`The model has LoRA at '${path}' already; add to its handle, or unload that first.`);
+      }
+    }
+    this.model = model;
+    for (const parameter of model.parameters()) this.#requiredGrad.set(parameter, parameter.requiresGrad);
+  }
+
+  /** The names of the adapters in the order of their addition. */
+  get names(): string[] {
+    return [...this.#configs.keys()];
+  }
+
+  get active(): readonly string[] {
+    return this.#active;
+  }
+
+  /** The adapted layers by path. */
+  get layers(): ReadonlyMap<string, LoraLayer> {
+    return this.#layers;
+  }
+
+  /** The configuration of an adapter, its defaults filled in. */
+  config(name: string): CheckedLoraConfig {
+    const config = this.#configs.get(name);
+    if (config === undefined) {
+      throw new ConfigError(`No adapter '${name}'; there is ${this.names.map((n) => `'${n}'`).join(', ') || 'none'}.`);
+    }
+    return config;
+  }
+
+  /**
+   * Adds an adapter and makes it the only active one. On an error the model is as before.
+   * @throws ConfigError if the name is taken, no module matches, or a layer does not allow the options.
+   */
+  add(name: string, config: LoraConfig, options: { rng?: Rng; init?: boolean } = {}): void {
+    const { rng = new Rng(0), init = true } = options;
+    if (!/^\w[\w-]*$/.test(name)) throw new ConfigError(`'${name}' is no adapter name: letters, digits, _ and - only.`);
+    if (this.#configs.has(name)) throw new ConfigError(`There is an adapter '${name}' already; delete it first.`);
+    this.#refuseMerged('add an adapter');
+    const checked = this.#withTargets(checkLoraConfig(config));
+    const paths = this.#matches(checked);
+    const saved = this.#wholeParameters(checked, paths);
+    const active = this.#active;
+    this.#configs.set(name, checked);
+    try {
+      for (const path of paths) {
+        this.#addTo(path, name, checked, rng.fork(name).fork(path), init);
+      }
+      this.#trainedBase.add(name, saved);
+      this.setActive([name]);
+    } catch (error) {
+      this.delete(name);
+      this.setActive(active);
+      throw error;
+    }
+  }
+
+  #addTo(path: string, name: string, config: CheckedLoraConfig, rng: Rng, init: boolean): void {
+    let layer = this.#layers.get(path);
+    if (layer === undefined) {
+      layer = replaceModule(this.model, path, (base) => wrap(base) as LoraLayer);
+      this.#layers.set(path, layer);
+    }
+    const { r, loraAlpha, rankPattern, alphaPattern } = config;
+    layer.addAdapter(
+      name,
+      {
+        ...config,
+        r: rankPattern[patternKey(Object.keys(rankPattern), path)] ?? r,
+        loraAlpha: alphaPattern[patternKey(Object.keys(alphaPattern), path)] ?? loraAlpha,
+      },
+      rng,
+    );
+    const changesBase = typeof config.initLoraWeights === 'string' && /^(pissa|olora)/.test(config.initLoraWeights);
+    if (init || changesBase) initialize(layer, name, config.initLoraWeights, rng);
+  }
+
+  /** Replaces `'all-linear'` and a missing `targetModules` by names. */
+  #withTargets(config: CheckedLoraConfig): CheckedLoraConfig {
+    if (config.targetModules === 'all-linear') {
+      const linear = [...this.#adaptable()].filter(
+        ([path, layer]) => layer instanceof LoraLinear && !OUTPUT_HEADS.includes(path.slice(path.lastIndexOf('.') + 1)),
+      );
+      return { ...config, targetModules: linear.map(([path]) => path) };
+    }
+    if (config.targetModules !== undefined) return config;
+    const { config: modelConfig } = this.model as { config?: { model_type?: string } };
+    const targetModules = DEFAULT_TARGETS[modelConfig?.model_type ?? ''];
+    if (targetModules === undefined) {
+      throw new ConfigError(
+        `There are no default targetModules for a model of type '${modelConfig?.model_type ?? 'unknown'}'; name them.`,
+      );
+    }
+    return { ...config, targetModules };
+  }
+
+  /** Every module that LoRA can wrap, by path: wrapped ones as they are, others in a wrapper not yet in the model. */
+  *#adaptable(): Generator<[string, LoraLayer]> {
+    for (const [path, module] of this.model.namedModules()) {
+      if ([...this.#layers.keys()].some((wrapped) => path.startsWith(`${wrapped}.`))) continue;
+      const layer = module instanceof LoraLayer ? module : wrap(module);
+      if (layer !== undefined) yield [path, layer];
+    }
+  }
+
+  #matches(config: CheckedLoraConfig): string[] {
+    const names = [...this.#adaptable()].map(([path]) => path);
+    const matched = names.filter((path) => matchesTarget(path, config));
+    if (matched.length === 0) throw noTarget(config, names);
+    return matched;
+  }
+
+  /** The base parameters that `config` trains whole: of `modulesToSave`, and biases. */
+  #wholeParameters(config: CheckedLoraConfig, adapted: readonly string[]): Map<string, Parameter> {
+    const { modulesToSave = [], bias } = config;
+    const names = [...this.model.namedModules()].map(([path]) => path);
+    const paths = names.filter((path) => modulesToSave.some((entry) => path === entry || path.endsWith(`.${entry}`)));
+    if (modulesToSave.length > 0 && paths.length === 0) throw noTarget({ targetModules: modulesToSave }, names);
+    const whole = new Map<string, Parameter>();
+    for (const [name, parameter] of this.model.namedParameters()) {
+      if (/\.lora_[\w]+\./.test(name)) continue;
+      const isBias = name.endsWith('.bias');
+      const owner = name.replace(/(\.base_layer)?\.bias$/, '');
+      const trains = bias === 'all' || (bias === 'lora_only' && adapted.includes(owner));
+      if ((isBias && trains) || paths.some((path) => name.startsWith(`${path}.`))) whole.set(name, parameter);
+    }
+    return whole;
+  }
+
+  /**
+   * Makes `names` the adapters that the model uses and trains; `[]` is the base alone.
+   * @throws ConfigError for an unknown name, or for several adapters that train the base's own parameters.
+   */
+  setActive(names: string | readonly string[]): void {
+    const list = typeof names === 'string' ? [names] : [...names];
+    for (const name of list) this.config(name);
+    const withBase = list.filter((name) => this.#trainedBase.parameters(name).size > 0);
+    if (withBase.length > 1) {
+      throw new ConfigError(`Only one active adapter may train modules of the base, not ${withBase.join(', ')}.`);
+    }
+    this.unmerge();
+    this.#active = list;
+    this.#apply();
+  }
+
+  #apply(): void {
+    const shown = this.#enabled ? this.#active : [];
+    for (const layer of this.#layers.values()) layer.setActive(shown);
+    this.#trainedBase.show(shown.find((name) => this.#trainedBase.parameters(name).size > 0));
+    this.model.freeze();
+    for (const name of this.#active) {
+      for (const parameter of this.#own(name).values()) parameter.requiresGrad = true;
+    }
+  }
+
+  /** All parameters of an adapter under their names in a PEFT file, less the prefix. */
+  #own(name: string): Map<string, Parameter> {
+    const own = new Map<string, Parameter>();
+    for (const [path, layer] of this.#layersOf(name)) {
+      for (const [key, parameter] of layer.adapterParameters(name)) own.set(`${path}.${key}`, parameter);
+    }
+    for (const [key, parameter] of this.#trainedBase.parameters(name)) own.set(key, parameter);
+    return own;
+  }
+
+  #layersOf(name: string): [string, LoraLayer][] {
+    return [...this.#layers].filter(([, layer]) => layer.adapterNames.includes(name));
+  }
+
+  /** Uses the active adapters again after `disable`. */
+  enable(): void {
+    this.#enabled = true;
+    this.#apply();
+  }
+
+  /** Runs the base alone until `enable`; merged adapters are unmerged. */
+  disable(): void {
+    this.unmerge();
+    this.#enabled = false;
+    this.#apply();
+  }
+
+  /** Runs `run` on the base alone. */
+  withDisabled<T>(run: () => T): T {
+    const enabled = this.#enabled;
+    this.disable();
+    try {
+      return run();
+    } finally {
+      if (enabled) this.enable();
+    }
+  }
+
+  parameters(): Map<string, Parameter> {
+    return this.model.trainableParameters();
+  }
+
+  get trainableFraction(): number {
+    const count = (parameters: Iterable<Parameter>): number => [...parameters].reduce((n, { size }) => n + size, 0);
+    return count(this.parameters().values()) / count(this.model.parameters());
+  }
+
+  describe(): AdapterDescription[] {
+    return [...this.#layers].flatMap(([path, layer]) =>
+      layer.adapterNames.map((adapter) => ({
+        path,
+        adapter,
+        layer: layer.base_layer.constructor.name,
+        r: layer.adapter(adapter).r,
+        scaling: layer.adapter(adapter).scaling,
+        parameters: [...layer.adapterParameters(adapter).values()].reduce((n, { size }) => n + size, 0),
+        baseParameters: layer.base_layer.weight.size,
+      })),
+    );
+  }
+
+  /** Multiplies the default scaling of an adapter on all its layers by `factor`. */
+  setScale(name: string, factor: number): void {
+    this.config(name);
+    this.#refuseMerged('change a scaling');
+    for (const [, layer] of this.#layersOf(name)) {
+      const adapter = layer.adapter(name);
+      adapter.scaling = factor * adapter.defaultScaling;
+    }
+  }
+
+  get merged(): boolean {
+    return [...this.#layers.values()].some((layer) => layer.mergedAdapters.length > 0);
+  }
+
+  /**
+   * Adds the active adapters to the base weights, so that inference costs nothing more; `unmerge` takes them out again,
+   * exact within float32 rounding.
+   * @param options.safe refuse weights that are not finite.
+   * @throws ConfigError if an adapted weight is tied to another module, which would change with it.
+   */
+  merge(options: { safe?: boolean } = {}): void {
+    const owners = new Map<Parameter, string[]>();
+    for (const [name, slot] of this.model.namedState()) {
+      const known = owners.get(slot as Parameter);
+      if (known === undefined) owners.set(slot as Parameter, [name]);
+      else known.push(name);
+    }
+    for (const [path, layer] of this.#layers) {
+      const names = owners.get(layer.base_layer.weight) ?? [];
+      if (names.length > 1 && this.#active.some((name) => layer.adapterNames.includes(name))) {
+        throw new ConfigError(
+          `The weight of '${path}' is tied (${names.join(', ')}): merging would change them all. Give each its own first.`,
+        );
+      }
+    }
+    try {
+      for (const layer of this.#layers.values()) layer.merge(this.#active, options.safe);
+    } catch (error) {
+      this.unmerge();
+      throw error;
+    }
+  }
+
+  unmerge(): void {
+    for (const layer of this.#layers.values()) layer.unmerge();
+  }
+
+  #refuseMerged(what: string): void {
+    if (this.merged) throw new ConfigError(`Adapters are merged; unmerge them before you ${what}.`);
+  }
+
+  /** Merges the active adapters for good and gives the plain model back; this handle is then empty. */
+  mergeAndUnload(options: { safe?: boolean } = {}): AnyModule {
+    this.merge(options);
+    for (const layer of this.#layers.values()) {
+      layer.keepMerged();
+      for (const name of layer.adapterNames) layer.adapter(name).start = disposed(layer.adapter(name).start);
+    }
+    const shown = this.#active.find((name) => this.#trainedBase.parameters(name).size > 0);
+    if (shown !== undefined) this.#trainedBase.keep(shown);
+    return this.unload();
+  }
+
+  /** Removes all adapters and gives the model back as it was. */
+  unload(): AnyModule {
+    this.unmerge();
+    for (const name of this.names) this.delete(name);
+    for (const [parameter, required] of this.#requiredGrad) parameter.requiresGrad = required;
+    return this.model;
+  }
+
+  /** Removes an adapter; layers without any left become plain again. */
+  delete(name: string): void {
+    this.config(name);
+    this.unmerge();
+    for (const [path, layer] of this.#layersOf(name)) {
+      layer.deleteAdapter(name);
+      if (layer.adapterNames.length > 0) continue;
+      replaceModule(this.model, path, () => layer.base_layer);
+      this.#layers.delete(path);
+    }
+    this.#trainedBase.delete(name);
+    this.#configs.delete(name);
+    this.#active = this.#active.filter((active) => active !== name);
+    this.#apply();
+  }
+
+  /**
+   * Makes a new adapter with scaling 1 out of the weighted `names` and makes it the active one. A layer takes part with
+   * the adapters that it has.
+   * @throws ConfigError for DoRA adapters, whose updates do not add, and as `combineFactors`.
+   */
+  combine(
+    names: readonly string[],
+    weights: readonly number[],
+    newName: string,
+    options: { combinationType?: CombinationType; svdRank?: number } = {},
+  ): void {
+    const { combinationType = 'cat', svdRank } = options;
+    if (names.length === 0 || names.length !== weights.length) {
+      throw new ConfigError(`combine needs one weight per adapter: ${names.length} names, ${weights.length} weights.`);
+    }
+    for (const name of names) {
+      if (this.config(name).useDora) throw new ConfigError(`'${name}' is a DoRA adapter; their updates do not add up.`);
+    }
+    const combined = new Map<string, { A: Tensor; B: Tensor }>();
+    for (const [path, layer] of this.#layers) {
+      const parts = names
+        .map((name, i) => ({ name, weight: weights[i] }))
+        .filter(({ name }) => layer.adapterNames.includes(name))
+        .map(({ name, weight }) => ({ layer, name, weight, scaling: layer.adapter(name).scaling }));
+      if (parts.length === 0) continue;
+      const factors = tidy(() =>
+        combineFactors(
+          parts.map(({ name, ...part }) => ({ ...part, ...flatFactors(layer, name) })),
+          combinationType,
+          svdRank,
+        ),
+      );
+      combined.set(path, factors);
+    }
+    const ranks = Object.fromEntries(
+      [...combined].map(([path, { A }]) => [`^${path.replaceAll('.', '\\.')}`, A.shape[0]]),
+    );
+    this.add(newName, {
+      targetModules: [...combined.keys()],
+      r: Math.max(...Object.values(ranks)),
+      loraAlpha: Math.max(...Object.values(ranks)),
+      rankPattern: ranks,
+      alphaPattern: ranks,
+    });
+    for (const [path, { A, B }] of combined) {
+      const own = (this.#layers.get(path) as LoraLayer).factors(newName);
+      own.A.assign(reshape(A, own.A.shape));
+      own.B.assign(reshape(B, own.B.shape));
+      A.dispose();
+      B.dispose();
+    }
+  }
+
+  /**
+   * The tensors of an adapter under their names in a PEFT file, as new tensors that the caller disposes of.
+   * @param options.asPlainLora PiSSA and OLoRA as the equal plain LoRA of twice the rank against the original base.
+   */
+  stateDict(name: string, options: { asPlainLora?: boolean } = {}): Map<string, Tensor> {
+    this.config(name);
+    const read = (): Map<string, Tensor> => {
+      const tensors = new Map<string, Tensor>();
+      for (const [key, parameter] of this.#own(name)) tensors.set(`base_model.model.${key}`, parameter.stored.clone());
+      if (!options.asPlainLora) return tensors;
+      for (const [path, layer] of this.#layersOf(name)) {
+        const { start } = layer.adapter(name);
+        if (start === undefined) continue;
+        const { A, B } = layer.factors(name);
+        replace(tensors, `base_model.model.${path}.lora_A.weight`, concat([A.stored, start.A], 0));
+        replace(tensors, `base_model.model.${path}.lora_B.weight`, tidy(() => concat([B.stored, neg(start.B)], 1)));
+      }
+      return tensors;
+    };
+    return this.#trainedBase.with(name, read);
+  }
+
+  /** Copies `tensors`, named as in a PEFT file, into an adapter. @throws FormatError listing all that does not fit. */
+  loadStateDict(name: string, tensors: ReadonlyMap<string, Tensor>, source = 'The adapter'): void {
+    const own = new Map([...this.#own(name)].map(([key, parameter]) => [`base_model.model.${key}`, parameter]));
+    const missing = [...own.keys()].filter((key) => !tensors.has(key));
+    const unexpected = [...tensors.keys()].filter((key) => !own.has(key));
+    const misshapen = [...own].flatMap(([key, { shape }]) => {
+      const given = tensors.get(key)?.shape;
+      return given === undefined || util.arraysEqual(given, shape) ? [] : [`${key} is [${given}], not [${shape}]`];
+    });
+    const problems = [
+      missing.length > 0 ? `missing: ${missing.join(', ')}` : '',
+      unexpected.length > 0 ? `unexpected: ${unexpected.join(', ')}` : '',
+      misshapen.length > 0 ? `wrong shape: ${misshapen.join('; ')}` : '',
+    ].filter((problem) => problem !== '');
+    if (problems.length > 0) {
+      throw new FormatError(`${source} does not fit this model and its config.\n  ${problems.join('\n  ')}`);
+    }
+    this.#trainedBase.with(name, () => {
+      for (const [key, parameter] of own) parameter.assign((tensors.get(key) as Tensor).clone());
+    });
+  }
+
+  /**
+   * Writes `adapter_config.json` and `adapter_model.safetensors` as `peft` does, each atomically. PiSSA and OLoRA are
+   * written as the equal plain LoRA against the original base, unless `asPlainLora` is false: `peft` then has to redo the
+   * same initialisation on load.
+   */
+  async save(dir: string, options: { name?: string; asPlainLora?: boolean } = {}): Promise<void> {
+    const name = options.name ?? this.#active[0] ?? this.names[0];
+    const layers = this.#layersOf(name).map(([, layer]) => layer);
+    const asPlainLora = (options.asPlainLora ?? true) && layers.some((layer) => layer.adapter(name).start !== undefined);
+    const tensors = this.stateDict(name, { asPlainLora });
+    try {
+      const fanInFanOut = layers.some((layer) => layer instanceof LoraLinear && layer.fanInFanOut);
+      await writeAdapter(dir, { config: this.config(name), tensors, fanInFanOut, asPlainLora });
+    } finally {
+      for (const tensor of tensors.values()) tensor.dispose();
+    }
+  }
+
+  /**
+   * Adds the adapter in `dir` (PEFT's two files) under `options.name` and makes it the active one.
+   * @throws FormatError naming the file and all that is wrong in it; the model is then as before.
+   */
+  async load(dir: string, options: AttachOptions = {}): Promise<void> {
+    const { name = 'default', rng } = options;
+    const { config, tensors, source } = await readAdapter(dir);
+    try {
+      this.add(name, config, { rng, init: false });
+      try {
+        this.loadStateDict(name, tensors, source);
+      } catch (error) {
+        this.delete(name);
+        throw error;
+      }
+    } finally {
+      for (const tensor of tensors.values()) tensor.dispose();
+    }
+  }
+}
+
+/** Attaches the LoRA adapter in `dir`, saved here or by `peft`. */
+export async function loadLora(model: AnyModule, dir: string, options: AttachOptions = {}): Promise<LoraModel> {
+  const handle = new LoraModel(model);
+  await handle.load(dir, options);
+  return handle;
+}
+
+/** Factors as matrices `[r, in]` and `[out, r]`. */
+function flatFactors(layer: LoraLayer, name: string): { A: Tensor; B: Tensor } {
+  const { A, B } = layer.factors(name);
+  const [r] = A.shape;
+  return { A: reshape(A.stored, [r, -1]), B: reshape(B.stored, [-1, r]) };
+}
+
+function replace(tensors: Map<string, Tensor>, name: string, tensor: Tensor): void {
+  tensors.get(name)?.dispose();
+  tensors.set(name, tensor);
+}
+
+function disposed(start: { A: Tensor; B: Tensor } | undefined): undefined {
+  start?.A.dispose();
+  start?.B.dispose();
+  return undefined;
+}

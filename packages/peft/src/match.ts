@@ -1,0 +1,89 @@
+import { ConfigError, closestNames } from '@ashlar/tensor';
+
+/** Which modules a method adapts: the fields of Hugging Face `peft` that all methods share. */
+export interface TargetOptions {
+  /**
+   * A list: names that equal an entry or end with `.` + entry. A string: a regular expression that must match the whole
+   * name, or `'all-linear'`: every linear layer except the output head. Default: by architecture (`DEFAULT_TARGETS`).
+   */
+  targetModules?: string | readonly string[];
+  /** Names left out, in the same two forms; wins over `targetModules`. */
+  excludeModules?: string | readonly string[];
+  /** Modules trained whole and saved with the adapter; they are never adapted. */
+  modulesToSave?: readonly string[];
+  /** Only these layer indices; only with a list of targets. */
+  layersToTransform?: number | readonly number[];
+  /** The word before the layer index in names (`'layers'`, `'h'`); default: the first word followed by a number. */
+  layersPattern?: string | readonly string[];
+}
+
+/** The targets of `peft` where a config names none, by `model_type`. */
+export const DEFAULT_TARGETS: Readonly<Record<string, readonly string[]>> = {
+  llama: ['q_proj', 'v_proj'],
+  mistral: ['q_proj', 'v_proj'],
+  gemma: ['q_proj', 'v_proj'],
+  qwen2: ['q_proj', 'v_proj'],
+  gpt2: ['c_attn'],
+  bert: ['query', 'value'],
+  roberta: ['query', 'value'],
+  phi: ['q_proj', 'v_proj', 'fc1', 'fc2'],
+  t5: ['q', 'v'],
+  opt: ['q_proj', 'v_proj'],
+};
+
+const asList = <T>(value: T | readonly T[]): readonly T[] => (Array.isArray(value) ? value : [value as T]);
+
+const endsWithName = (name: string, entry: string): boolean => name === entry || name.endsWith(`.${entry}`);
+
+/** A pattern from a config file: bounded, since it may come from a stranger. */
+function compile(pattern: string, option: string, wrap: (source: string) => string): RegExp {
+  if (pattern.length > 500 || /[+*}]\)[^)]*[+*{]|\([^()]*[+*][^()]*\)[+*{]/.test(pattern)) {
+    throw new ConfigError(
+      `${option} is a pattern that may take exponential time (a repeated group that repeats inside): ${JSON.stringify(pattern.slice(0, 80))}. Write it without nested repetition, or as a list of names.`,
+    );
+  }
+  try {
+    return new RegExp(wrap(pattern));
+  } catch {
+    throw new ConfigError(`${option} is no valid regular expression: ${JSON.stringify(pattern)}.`);
+  }
+}
+
+const wholeName = (source: string): string => `^(?:${source})$`;
+
+/** Whether `options` adapt the module called `name` (`'all-linear'` and the defaults must be resolved before). */
+export function matchesTarget(name: string, options: TargetOptions): boolean {
+  const { targetModules = [], excludeModules, modulesToSave = [], layersToTransform, layersPattern } = options;
+  if (modulesToSave.some((entry) => endsWithName(name, entry))) return false;
+  if (typeof excludeModules === 'string') {
+    if (compile(excludeModules, 'excludeModules', wholeName).test(name)) return false;
+  } else if (excludeModules?.some((entry) => endsWithName(name, entry))) {
+    return false;
+  }
+  if (typeof targetModules === 'string') return compile(targetModules, 'targetModules', wholeName).test(name);
+  if (targetModules.includes(name)) return true;
+  if (!targetModules.some((entry) => name.endsWith(`.${entry}`))) return false;
+  if (layersToTransform === undefined || asList(layersToTransform).length === 0) return true;
+  const words = layersPattern === undefined || layersPattern.length === 0 ? ['[^.]*'] : asList(layersPattern);
+  const index = words
+    .map((word) => compile(word, 'layersPattern', (source) => `^.*?\\.${source}\\.(\\d+)\\.`).exec(name)?.[1])
+    .find((found) => found !== undefined);
+  return index !== undefined && asList(layersToTransform).includes(Number(index));
+}
+
+/** The first key of a rank or alpha pattern that matches the end of `name`, or `name` itself if none does. */
+export function patternKey(keys: Iterable<string>, name: string): string {
+  for (const key of keys) {
+    if (compile(key, 'rankPattern or alphaPattern', (source) => `^(.*\\.)?(${source})$`).test(name)) return key;
+  }
+  return name;
+}
+
+/** @throws ConfigError that says what was looked for and which names come close. */
+export function noTarget(options: TargetOptions, names: readonly string[]): ConfigError {
+  const wanted = asList(options.targetModules ?? []);
+  const close = wanted.map((entry) => `'${entry}' (closest: ${closestNames(entry, names).join(', ')})`);
+  const layers =
+    options.layersToTransform === undefined ? '' : ` within layers ${asList(options.layersToTransform).join(', ')}`;
+  return new ConfigError(`targetModules matches no module that can be adapted${layers}: ${close.join('; ')}.`);
+}
