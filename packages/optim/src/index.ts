@@ -1,1 +1,13 @@
-export {};
+export * from './accumulate.ts';
+export * from './add-decayed-weights.ts';
+export * from './aliases.ts';
+export * from './chain.ts';
+export * from './clip-by-global-norm.ts';
+export * from './optimizer.ts';
+export * from './parameter-ema.ts';
+export * from './partition.ts';
+export * from './scale.ts';
+export * from './scale-by-adam.ts';
+export * from './schedules.ts';
+export * from './state.ts';
+export * from './trace.ts';
