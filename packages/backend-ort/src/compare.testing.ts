@@ -2,6 +2,7 @@ import '@tensorflow/tfjs-backend-cpu';
 import './index.ts';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
+import { policy } from './register.ts';
 
 /** Shared by the tests: run something on both backends and expect the same. */
 
@@ -54,19 +55,31 @@ export async function outcomes(backend: string, compute: Computation): Promise<O
   return results;
 }
 
-/** Expect `ort` to compute what `cpu` does: equal shapes, types and values, NaN and infinities included. */
+/**
+ * Expect `ort` to compute what `cpu` does: equal shapes, types and values, NaN and infinities included; once as users
+ * run it and once with every call in ONNX, however small.
+ */
 export async function expectSame(compute: Computation, { relative = 1e-5 }: Tolerance = {}): Promise<void> {
   const expected = await outcomes('cpu', compute);
-  const actual = await outcomes('ort', compute);
-  expect(actual.map(({ shape, dtype }) => ({ shape, dtype }))).toEqual(
-    expected.map(({ shape, dtype }) => ({ shape, dtype })),
-  );
+  expectClose('ort', await outcomes('ort', compute), expected, relative);
+  policy.always = true;
+  try {
+    expectClose('ort (always native)', await outcomes('ort', compute), expected, relative);
+  } finally {
+    policy.always = false;
+  }
+}
+
+function expectClose(name: string, actual: Outcome[], expected: Outcome[], relative: number): void {
+  const types = (outcome: Outcome[]) => outcome.map(({ shape, dtype }) => ({ shape, dtype }));
+  expect(types(actual), name).toEqual(types(expected));
   expected.forEach((want, k) => {
-    const scale = Math.max(1, ...want.values.filter(Number.isFinite).map(Math.abs).slice(0, 100_000));
+    let scale = 1;
+    for (const value of want.values) if (Number.isFinite(value)) scale = Math.max(scale, Math.abs(value));
     want.values.forEach((value, i) => {
       const got = actual[k]!.values[i]!;
       const same = Number.isFinite(value) ? Math.abs(got - value) <= relative * scale : Object.is(got, value);
-      if (!same) throw new Error(`output ${k}[${i}] is ${got} on ort and ${value} on cpu (shape ${want.shape})`);
+      if (!same) throw new Error(`output ${k}[${i}] is ${got} on ${name} and ${value} on cpu (shape ${want.shape})`);
     });
   });
 }

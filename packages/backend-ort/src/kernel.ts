@@ -15,6 +15,8 @@ export interface Kernel {
    * does. Measured: see bench/.
    */
   threshold: number;
+  /** Throw if the values of an input are out of range, where ONNX would read them otherwise. */
+  check?(backend: OrtBackend, inputs: Inputs, attrs: Record<string, unknown>): void;
   /** What the threshold is compared with: by default the elements of the largest input. */
   size?(inputs: Inputs, attrs: Record<string, unknown>): number;
   /**
@@ -30,6 +32,7 @@ export interface Kernel {
 export interface TypedKernel<I, A> {
   name: string;
   threshold: number;
+  check?(backend: OrtBackend, inputs: I, attrs: A): void;
   size?(inputs: I, attrs: A): number;
   plan(inputs: I, attrs: A): Plan | undefined;
   small?(backend: OrtBackend, inputs: I, attrs: A): Out | undefined;
@@ -42,6 +45,9 @@ export function kernel<I, A = object>(spec: TypedKernel<I, A>): Kernel {
 
 /** Elements from which an elementwise kernel is worth a native run. */
 export const ELEMENTWISE_THRESHOLD = 4096;
+
+/** The threshold of kernels for which a JavaScript loop is as good: their nodes serve larger graphs. */
+export const IN_JAVASCRIPT: number = Number.POSITIVE_INFINITY;
 
 export const sizeOf: (shape: readonly number[]) => number = (shape) => {
   let size = 1;

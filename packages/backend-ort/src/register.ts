@@ -15,6 +15,9 @@ function tensorsOf(inputs: NamedTensorInfoMap | undefined): TensorInfo[] {
   return Object.values(inputs ?? {}).filter((tensor) => tensor != null);
 }
 
+/** `always` makes every call that has an ONNX plan run it, however small: for tests. */
+export const policy: { always: boolean } = { always: false };
+
 /** A cpu kernel, run on this backend's values. */
 function onCpu(name: string, cpu: KernelFunc): KernelFunc {
   return (args) => {
@@ -35,7 +38,7 @@ function measure(inputs: readonly TensorInfo[]): { native: boolean; size: number
     if (n === 0 || !isNative(dtype)) return { native: false, size };
     if (n > size) size = n;
   }
-  return { native: inputs.length > 0, size };
+  return { native: true, size };
 }
 
 function natively(kernel: Kernel, fallback: KernelFunc): KernelFunc {
@@ -47,13 +50,11 @@ function natively(kernel: Kernel, fallback: KernelFunc): KernelFunc {
     backend.checkAlive(kernel.name, tensors);
     const { native, size } = measure(tensors);
     if (!native) return fallback(args);
-    if ((kernel.size ? kernel.size(inputs, attrs) : size) < kernel.threshold) {
-      return kernel.small?.(backend, inputs, attrs) ?? fallback(args);
-    }
+    kernel.check?.(backend, inputs, attrs);
+    const inJs = (): TensorInfo | TensorInfo[] => kernel.small?.(backend, inputs, attrs) ?? fallback(args);
+    if (!policy.always && (kernel.size ? kernel.size(inputs, attrs) : size) < kernel.threshold) return inJs();
     const plan = kernel.plan(inputs, attrs);
-    if (!plan || plan.outputs.some(({ shape }) => sizeOf(shape) === 0)) {
-      return kernel.small?.(backend, inputs, attrs) ?? fallback(args);
-    }
+    if (!plan || plan.outputs.some(({ shape }) => sizeOf(shape) === 0)) return inJs();
     const outputs = backend.execute(kernel.name, plan);
     return outputs.length === 1 && !MANY.has(kernel.name) ? outputs[0]! : outputs;
   };

@@ -92,7 +92,7 @@ export function loadSession(model: Uint8Array<ArrayBuffer>, parallel: boolean): 
     executionMode: 'sequential',
     graphOptimizationLevel: 'all',
     enableMemPattern: false,
-    logSeverityLevel: 3,
+    logSeverityLevel: 4,
     // Each session has threads of its own: those of an idle one must not spin while another computes.
     extra: { session: { force_spinning_stop: '1' } },
   });

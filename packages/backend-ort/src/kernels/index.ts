@@ -1,5 +1,8 @@
 import type { Kernel } from '../kernel.ts';
 import { binaryKernels } from './binary.ts';
+import { convolutionKernels } from './convolution.ts';
+import { imageKernels } from './image.ts';
+import { indexingKernels } from './indexing.ts';
 import { matmulKernels } from './matmul.ts';
 import { reductionKernels } from './reduction.ts';
 import { shapeKernels } from './shape.ts';
@@ -12,4 +15,7 @@ export const kernels: readonly Kernel[] = [
   ...matmulKernels,
   ...reductionKernels,
   ...shapeKernels,
+  ...indexingKernels,
+  ...convolutionKernels,
+  ...imageKernels,
 ];
