@@ -9,7 +9,7 @@ import * as tf from '@tensorflow/tfjs-core';
 const only = process.argv.slice(2).filter((name) => !name.startsWith('--'));
 
 /** Median microseconds of `run`, its results disposed. */
-function time(run, budgetMs = 150) {
+function time(run, budgetMs = 60) {
   const samples = [];
   const stop = performance.now() + budgetMs;
   for (let i = 0; i < 5 || (performance.now() < stop && i < 2000); i++) {

@@ -1,3 +1,4 @@
+import { IN_JAVASCRIPT } from './kernel.ts';
 import { kernels } from './kernels/index.ts';
 import { register } from './register.ts';
 
@@ -7,7 +8,16 @@ export type { PoolStats } from './pool.ts';
 export { BACKEND_NAME } from './register.ts';
 export { getThreads, setThreads } from './session.ts';
 
-/** Names of the TensorFlow.js kernels that run natively; the others run as in the cpu backend. */
-export const nativeKernels: readonly string[] = kernels.map(({ name }) => name).sort();
+/** Names of the TensorFlow.js kernels that run in native code, from some tensor size on. */
+export const nativeKernels: readonly string[] = kernels
+  .filter(({ threshold }) => threshold !== IN_JAVASCRIPT)
+  .map(({ name }) => name)
+  .sort();
+
+/** Names of the kernels that this backend computes in JavaScript, faster than the cpu backend. */
+export const javascriptKernels: readonly string[] = kernels
+  .filter(({ threshold }) => threshold === IN_JAVASCRIPT)
+  .map(({ name }) => name)
+  .sort();
 
 register();

@@ -44,7 +44,7 @@ export function kernel<I, A = object>(spec: TypedKernel<I, A>): Kernel {
 }
 
 /** Elements from which an elementwise kernel is worth a native run. */
-export const ELEMENTWISE_THRESHOLD = 4096;
+export const ELEMENTWISE_THRESHOLD = 1024;
 
 /** The threshold of kernels for which a JavaScript loop is as good: their nodes serve larger graphs. */
 export const IN_JAVASCRIPT: number = Number.POSITIVE_INFINITY;

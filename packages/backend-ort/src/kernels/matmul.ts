@@ -14,7 +14,7 @@ interface Attrs {
 }
 
 /** Multiplications from which a product is worth a native run. */
-const THRESHOLD = 4096;
+const THRESHOLD = 5000;
 
 interface Product {
   a: Operand;

@@ -9,6 +9,10 @@ import { around, axisOf, kernel, sizeOf, whole } from '../kernel.ts';
 /** Elements from which these are worth a native run. */
 const THRESHOLD = 2048;
 
+/** The cpu kernels run down whole rows quickly, and first transpose what is not a row, at some 30 ns an element. */
+const ROWS_THRESHOLD = 8192;
+const TRANSPOSED_WEIGHT = 32;
+
 interface Reduction {
   /** The tensor with neighbouring kept and neighbouring reduced axes folded into one each. */
   operand: Operand;
@@ -51,7 +55,12 @@ const node =
 function reduce(name: string, emitters: Partial<Record<NativeDType, { emit: Emit; out: NativeDType }>>): Kernel {
   return kernel<{ x: TensorInfo }, { axis?: number | number[]; reductionIndices?: number[]; keepDims: boolean }>({
     name,
-    threshold: THRESHOLD,
+    threshold: ROWS_THRESHOLD,
+    size({ x }, { axis, reductionIndices }) {
+      const axes = util.parseAxisParam((reductionIndices ?? axis) as number[], x.shape);
+      const rows = backend_util.axesAreInnerMostDims(axes, x.shape.length);
+      return sizeOf(x.shape) * (rows ? 1 : TRANSPOSED_WEIGHT);
+    },
     plan({ x }, { axis, reductionIndices, keepDims }) {
       const emitter = emitters[x.dtype as NativeDType];
       if (!emitter) return undefined;
@@ -132,7 +141,7 @@ function argExtreme(name: string, op: string): Kernel {
 function softmaxLike(name: string, op: string, attribute: 'dim' | 'axis'): Kernel {
   return kernel<{ logits: TensorInfo }, { dim?: number; axis?: number }>({
     name,
-    threshold: 256,
+    threshold: 128,
     plan({ logits }, attrs): Plan | undefined {
       const rank = logits.shape.length;
       const axis = attrs[attribute] ?? -1;

@@ -7,13 +7,13 @@ import { around, axisOf, kernel, sizeOf, whole } from '../kernel.ts';
 /** Kernels that move elements without computing: transposing, cutting, joining, repeating. */
 
 /** Elements from which these are worth a native run: the cpu kernels take 50 to 200 ns an element. */
-const THRESHOLD = 256;
+const THRESHOLD = 128;
 
 const native = (tensor: TensorInfo): NativeDType => tensor.dtype as NativeDType;
 
 const transpose = kernel<{ x: TensorInfo }, { perm: number[] }>({
   name: 'Transpose',
-  threshold: THRESHOLD,
+  threshold: 512,
   plan: ({ x }, { perm }) => ({
     key: String(perm),
     inputs: [whole(x)],
@@ -192,7 +192,7 @@ function joinPlan(
 
 const concat = kernel<TensorInfo[], { axis: number }>({
   name: 'Concat',
-  threshold: THRESHOLD,
+  threshold: 1024,
   plan(inputs, attrs) {
     const tensors = Object.values(inputs);
     const first = tensors[0]!;
@@ -219,7 +219,7 @@ const concat = kernel<TensorInfo[], { axis: number }>({
 
 const pack = kernel<TensorInfo[], { axis: number }>({
   name: 'Pack',
-  threshold: THRESHOLD,
+  threshold: 1024,
   plan(inputs, attrs) {
     const tensors = Object.values(inputs);
     const { shape, dtype } = tensors[0]!;
