@@ -2,6 +2,7 @@ import { type Rank, type ShapeMap, type Tensor, tensor } from '@tensorflow/tfjs-
 import { ConfigError, FormatError, ShapeError } from './errors.ts';
 import { philox4x32 } from './philox.ts';
 import { cosTurn, logUniform } from './portable-math.ts';
+import { forkKey, seedKey } from './rng-key.ts';
 import { truncatedStandardNormal } from './truncated-normal.ts';
 
 const ALGORITHM = 'philox4x32-10';
@@ -10,10 +11,6 @@ const MAX_COUNTER = 0x10000000000000;
 
 /** Words computed at a time; a multiple of Philox's four. Part of no contract: any size gives the same numbers. */
 const CHUNK = 64;
-
-/** Set in the last counter word while hashing, where a stream has 0: a hash never meets a stream's own blocks. */
-const SEED_DOMAIN = 1;
-const FORK_DOMAIN = 2;
 
 /** Where a generator stands: plain JSON, which `Rng.fromState` turns back into a generator that continues bit-exactly. */
 export interface RngState {
@@ -48,7 +45,7 @@ export class Rng {
    * @throws ConfigError for any other seed.
    */
   constructor(seed: number | bigint | string) {
-    this.#key = keyOf(seed);
+    this.#key = seedKey(seed);
   }
 
   /** The generator that `state()` described. Throws FormatError where `state` is not such a description. */
@@ -75,7 +72,7 @@ export class Rng {
     if (typeof name !== 'string' && !Number.isSafeInteger(name)) {
       throw new ConfigError(`rng.fork: name is ${String(name)}; it may be a string or a whole number`);
     }
-    const [low, high] = hash(this.#key, FORK_DOMAIN, String(name));
+    const [low, high] = forkKey(this.#key, String(name));
     return new Rng(BigInt(low) | (BigInt(high) << 32n));
   }
 
@@ -196,7 +193,7 @@ export class Rng {
       throw new ConfigError(`rng.choice: k is ${k}; it may be at most ${available}, as many as there are to draw from`);
     }
     if (weights) return replace ? this.#weighted(weights, k) : this.#weightedWithoutReplacement(weights, k);
-    return replace ? Int32Array.from({ length: k }, () => this.#below(n)) : this.#sample(n, k);
+    return replace ? new Int32Array(k).map(() => this.#below(n)) : this.#sample(n, k);
   }
 
   /** Every random tensor is made here. */
@@ -238,18 +235,18 @@ export class Rng {
     }
   }
 
-  /** Uniform on `0 ... range - 1`: words beyond the last whole multiple of `range` are drawn again. */
+  /** Uniform on `0 ... range - 1`: words beyond the last whole run of `range` are drawn again. */
   #below(range: number): number {
-    const limit = TWO_32 - (TWO_32 % range);
     for (;;) {
       const word = this.#word();
-      if (word < limit) return word % range;
+      const remainder = word % range;
+      if (word - remainder <= TWO_32 - range) return remainder;
     }
   }
 
   /** The first `k` places of a Fisher-Yates shuffle of `0 ... n - 1`. */
   #sample(n: number, k: number): Int32Array {
-    const items = Int32Array.from({ length: n }, (_, i) => i);
+    const items = new Int32Array(n).map((_, i) => i);
     for (let i = 0; i < k; i++) {
       const j = i + this.#below(n - i);
       const item = items[i];
@@ -262,7 +259,7 @@ export class Rng {
   #weighted(weights: ArrayLike<number>, k: number): Int32Array {
     let total = 0;
     const cumulative = Float64Array.from(weights, (weight) => (total += weight));
-    return Int32Array.from({ length: k }, () => {
+    return new Int32Array(k).map(() => {
       const high = this.#word() >>> 5;
       const target = ((high * 0x4000000 + (this.#word() >>> 6)) / 2 ** 53) * total;
       return firstAbove(cumulative, target);
@@ -272,7 +269,7 @@ export class Rng {
   /** Each item waits an exponential time with its weight as the rate; the first `k` to arrive are the sample. */
   #weightedWithoutReplacement(weights: ArrayLike<number>, k: number): Int32Array {
     const arrival = Float64Array.from(weights, (weight) => -logUniform(this.#word()) / weight);
-    const order = Int32Array.from({ length: arrival.length }, (_, i) => i);
+    const order = new Int32Array(arrival.length).map((_, i) => i);
     return order.sort((a, b) => (arrival[a] < arrival[b] ? -1 : arrival[a] > arrival[b] ? 1 : a - b)).slice(0, k);
   }
 }
@@ -280,31 +277,6 @@ export class Rng {
 interface DrawTypes {
   float32: Float32Array;
   int32: Int32Array;
-}
-
-function keyOf(seed: number | bigint | string): [number, number] {
-  if (typeof seed === 'string') return hash([0, 0], SEED_DOMAIN, seed);
-  if (typeof seed === 'number' && Number.isSafeInteger(seed) && seed >= 0) {
-    return [seed >>> 0, Math.floor(seed / TWO_32)];
-  }
-  if (typeof seed === 'bigint' && seed === BigInt.asUintN(64, seed)) {
-    return [Number(seed & 0xffffffffn), Number(seed >> 32n)];
-  }
-  throw new ConfigError(
-    `Rng: seed is ${String(seed)}; it may be a whole number in [0, 2^53), a bigint in [0, 2^64) or a string`,
-  );
-}
-
-/** A new key from a key and a text: Philox as the compression function, over blocks of four UTF-16 units. */
-function hash(key: [number, number], domain: number, text: string): [number, number] {
-  const out = new Uint32Array(4);
-  let [k0, k1] = key;
-  for (let i = 0; i === 0 || i < text.length; i += 4) {
-    const [a, b, c, d] = [0, 1, 2, 3].map((j) => (i + j < text.length ? text.charCodeAt(i + j) : 0));
-    philox4x32(a | (b << 16), c | (d << 16), text.length, domain, k0, k1, out, 0);
-    [k0, k1] = out;
-  }
-  return [k0, k1];
 }
 
 /** The largest float32 below the float32 `x`. */

@@ -1,0 +1,11 @@
+export { cholesky } from './cholesky.ts';
+export { dctMatrix } from './dct-matrix.ts';
+export { eigh } from './eigh.ts';
+export { inverse } from './inverse.ts';
+export { lstsq } from './lstsq.ts';
+export { nuclearNorm } from './nuclear-norm.ts';
+export { orthogonal } from './orthogonal.ts';
+export { qr } from './qr.ts';
+export { randomizedSvd } from './randomized-svd.ts';
+export { solve } from './solve.ts';
+export { type Svd, svd } from './svd.ts';
