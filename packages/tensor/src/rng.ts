@@ -26,8 +26,8 @@ export interface RngState {
  * (Philox4x32-10). `fork` gives independent streams by name.
  *
  * The same seed and the same calls give bit-identical numbers, normal ones included, on every backend, engine and
- * platform: all arithmetic is made of operations that IEEE 754 rounds exactly, in float64, rounded once to the result's
- * type. Not for cryptography.
+ * platform: all arithmetic is made of operations that IEEE 754 rounds exactly (+, -, *, /, square root), in float64,
+ * rounded once to the result's type. Not for cryptography.
  *
  * Tensors returned belong to the caller.
  *
@@ -51,11 +51,15 @@ export class Rng {
   /** The generator that `state()` described. Throws FormatError where `state` is not such a description. */
   static fromState(state: RngState): Rng {
     const { key, counter } = checkState(state);
-    const rng = new Rng(BigInt(key[0]) | (BigInt(key[1]) << 32n));
+    const rng = Rng.#fromKey(key);
     rng.#chunk = Math.floor(counter / CHUNK) - 1;
     rng.#refill();
     rng.#offset = counter % CHUNK;
     return rng;
+  }
+
+  static #fromKey([low, high]: [number, number]): Rng {
+    return new Rng(BigInt(low) | (BigInt(high) << 32n));
   }
 
   /** The key and how far the stream has been drawn, as a plain JSON object. */
@@ -72,8 +76,7 @@ export class Rng {
     if (typeof name !== 'string' && !Number.isSafeInteger(name)) {
       throw new ConfigError(`rng.fork: name is ${String(name)}; it may be a string or a whole number`);
     }
-    const [low, high] = forkKey(this.#key, String(name));
-    return new Rng(BigInt(low) | (BigInt(high) << 32n));
+    return Rng.#fromKey(forkKey(this.#key, String(name)));
   }
 
   /** `n` uniform 32-bit words. */
