@@ -2,7 +2,7 @@ import { defineConfig } from 'tsdown';
 import { library } from '../../tooling/build/tsdown.ts';
 
 export default defineConfig([
-  { ...library, external: [/^#/] },
+  { ...library, entry: { index: 'src/index.ts', testing: 'src/testing/index.ts' }, external: [/^#/] },
   {
     ...library,
     entry: { gradients: 'src/gradients.bundle.ts' },

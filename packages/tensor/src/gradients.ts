@@ -2,3 +2,30 @@
 // resolver cannot read that module's extensionless imports, it is the copy that the build bundles into
 // `dist/gradients.js` (tfjs keeps its engine and registries on `globalThis`, so a second copy of the code is harmless).
 import '#gradients';
+import { registerGradient } from '@tensorflow/tfjs-core';
+import { batchMatMul } from './gradients/batch-mat-mul.ts';
+import { broadcasting } from './gradients/broadcast.ts';
+import { convolution } from './gradients/convolution.ts';
+import { cumulative } from './gradients/cumulative.ts';
+import { elu } from './gradients/elu.ts';
+import { indexing } from './gradients/indexing.ts';
+import { pooling } from './gradients/pooling.ts';
+import { rearranging } from './gradients/rearranging.ts';
+import { resize } from './gradients/resize.ts';
+import { mendTape } from './gradients/tape.ts';
+
+mendTape();
+
+// What tfjs has wrong or lacks; each file says what.
+const mended = [
+  batchMatMul,
+  ...broadcasting,
+  ...convolution,
+  ...cumulative,
+  elu,
+  ...indexing,
+  ...pooling,
+  ...rearranging,
+  ...resize,
+];
+for (const config of mended) registerGradient(config);

@@ -1,0 +1,2 @@
+export * from './grad-check.ts';
+export * from './no-leak.ts';
