@@ -1,0 +1,51 @@
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+import { build, preview } from 'vite';
+
+/** Where Chromium is, or nothing if this machine has none. */
+export function findChromium(): string | undefined {
+  const path = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
+  return existsSync(path) ? path : undefined;
+}
+
+const flags = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+/** The page imports the example and says in its title how that went. */
+const page = `<!doctype html>
+<script type="module">
+  import('./example.js').then(
+    () => { document.title = 'done'; },
+    (error) => { console.error(error.stack ?? String(error)); document.title = 'failed'; },
+  );
+</script>
+`;
+
+/** Bundles a project's `example.js` with Vite and runs it in headless Chromium; it must succeed and print something. */
+export async function runInBrowser(folder: string, executablePath: string): Promise<void> {
+  writeFileSync(join(folder, 'index.html'), page);
+  await build({ root: folder, configFile: false, logLevel: 'error', build: { target: 'es2022' } });
+  const server = await preview({ root: folder, configFile: false, preview: { host: '127.0.0.1', port: 0 } });
+  const browser = await chromium.launch({ executablePath, args: flags });
+  try {
+    const tab = await browser.newPage();
+    const printed: string[] = [];
+    tab.on('console', (message) => printed.push(message.text()));
+    await tab.goto(server.resolvedUrls?.local[0] as string);
+    await tab.waitForFunction('document.title !== ""', undefined, { timeout: 60_000 }).catch(() => {});
+    const outcome = (await tab.title()) || 'not done within 60 s';
+    if (outcome !== 'done') throw new Error(`the example ${outcome} in the browser:\n${printed.join('\n')}`);
+    if (printed.length === 0) throw new Error('the example prints nothing in the browser');
+  } finally {
+    await browser.close();
+    await server.close();
+  }
+}
