@@ -12,7 +12,10 @@ export const BACKEND_NAME = 'ort';
 const PRIORITY = 2.5;
 
 function tensorsOf(inputs: NamedTensorInfoMap | undefined): TensorInfo[] {
-  return Object.values(inputs ?? {}).filter((tensor) => tensor != null);
+  // Kernels of ragged tensors take lists of tensors.
+  return Object.values(inputs ?? {})
+    .flat()
+    .filter((tensor) => tensor != null);
 }
 
 /** `always` makes every call that has an ONNX plan run it, however small: for tests. */

@@ -2,7 +2,7 @@ import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { backend_util } from '@tensorflow/tfjs-core';
 import type { Emitter, Plan, Value } from '../graph.ts';
 import type { Kernel } from '../kernel.ts';
-import { kernel, sizeOf, whole } from '../kernel.ts';
+import { kernel, sameShape, sizeOf, whole } from '../kernel.ts';
 import type { Attribute } from '../onnx.ts';
 import { emitActivation } from './matmul.ts';
 
@@ -177,7 +177,7 @@ function backpropInput(name: string, depthwise: boolean): Kernel {
     },
     plan({ dy, filter }, attrs) {
       const sizes = info(filter, attrs);
-      if (!sizes || !isFloat(dy, filter)) return undefined;
+      if (!sizes || !isFloat(dy, filter) || !sameShape(dy.shape, sizes.outShape)) return undefined;
       return {
         key: `${geometryKey(sizes)}:${rest(sizes)}:${depthwise ? filter.shape : ''}`,
         inputs: [whole(dy), whole(filter)],
@@ -216,7 +216,7 @@ function backpropFilter(name: string, depthwise: boolean): Kernel {
     },
     plan({ x, dy }, attrs) {
       const sizes = info(x, attrs);
-      if (!sizes || !isFloat(x, dy)) return undefined;
+      if (!sizes || !isFloat(x, dy) || !sameShape(dy.shape, sizes.outShape)) return undefined;
       const multiplier = attrs.filterShape[3]!;
       return {
         key: `${geometryKey(sizes)}:${sizes.outHeight}x${sizes.outWidth}:${sizes.inChannels}:${multiplier}`,

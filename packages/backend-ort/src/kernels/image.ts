@@ -2,7 +2,7 @@ import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { backend_util } from '@tensorflow/tfjs-core';
 import type { Emitter, Value } from '../graph.ts';
 import type { Kernel } from '../kernel.ts';
-import { kernel, sizeOf, whole } from '../kernel.ts';
+import { kernel, sameShape, sizeOf, whole } from '../kernel.ts';
 import type { Geometry } from './convolution.ts';
 import { channelsFirst, channelsLast, fits, geometryKey, rest, windowAttributes } from './convolution.ts';
 
@@ -57,7 +57,7 @@ const maxPoolGrad = kernel<{ dy: TensorInfo; input: TensorInfo; output: TensorIn
   threshold: THRESHOLD,
   plan({ dy, input }, attrs) {
     const info = geometry(input, attrs);
-    if (!info || dy.dtype !== 'float32') return undefined;
+    if (!info || dy.dtype !== 'float32' || !sameShape(dy.shape, info.outShape)) return undefined;
     return {
       key: geometryKey(info),
       inputs: [whole(dy), whole(input)],
@@ -87,7 +87,7 @@ const avgPoolGrad = kernel<{ dy: TensorInfo; input: TensorInfo }, PoolAttrs>({
   threshold: THRESHOLD,
   plan({ dy, input }, attrs) {
     const info = geometry(input, attrs);
-    if (!info || dy.dtype !== 'float32') return undefined;
+    if (!info || dy.dtype !== 'float32' || !sameShape(dy.shape, info.outShape)) return undefined;
     return {
       key: `${geometryKey(info)}:${rest(info)}:${info.inChannels}`,
       inputs: [whole(dy)],

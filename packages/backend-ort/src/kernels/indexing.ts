@@ -129,7 +129,11 @@ const scatterNd = kernel<{ indices: TensorInfo; updates: TensorInfo }, { shape: 
     const dtype = updates.dtype as 'float32' | 'int32';
     return {
       key: '',
-      inputs: [whole(indices), whole(updates)],
+      // A vector of indices is a list of indices into the first axis.
+      inputs: [
+        indices.shape.length === 1 ? { tensor: indices, shape: [indices.shape[0]!, 1] } : whole(indices),
+        whole(updates),
+      ],
       params: [shape],
       outputs: [{ shape, dtype }],
       emit: (g, [at, values], [size]) =>

@@ -133,6 +133,24 @@ export function emitActivation(g: Emitter, x: Value, name: string, slope: Value 
   return emit(g, x, []);
 }
 
+/** The size of each letter of an equation; `undefined` if it is malformed: the cpu kernel words those errors. */
+function einsumSizes(tensors: readonly TensorInfo[], equation: string): Map<string, number> | undefined {
+  if (!/^[a-z]*(,[a-z]*)?->[a-z]*$/.test(equation)) return undefined;
+  const [terms, result] = equation.split('->') as [string, string];
+  const operands = terms.split(',');
+  if (operands.length !== tensors.length) return undefined;
+  const sizes = new Map<string, number>();
+  for (const [i, operand] of operands.entries()) {
+    const { shape } = tensors[i]!;
+    if (operand.length !== shape.length || new Set(operand).size !== operand.length) return undefined;
+    for (const [axis, letter] of [...operand].entries()) {
+      if ((sizes.get(letter) ?? shape[axis]) !== shape[axis]) return undefined;
+      sizes.set(letter, shape[axis]!);
+    }
+  }
+  return [...result].every((letter) => sizes.has(letter)) ? sizes : undefined;
+}
+
 /** A product written as an equation (`'bhqd,bhkd->bhqk'`). */
 const einsum = kernel<TensorInfo[], { equation: string }>({
   name: 'Einsum',
@@ -140,18 +158,9 @@ const einsum = kernel<TensorInfo[], { equation: string }>({
   plan(inputs, { equation }) {
     const tensors = Object.values(inputs);
     if (!tensors.every((t) => t.dtype === 'float32')) return undefined;
-    const [terms, result] = equation.replace(/\s/g, '').split('->') as [string, string];
-    const sizes = new Map<string, number>();
-    for (const [i, term] of terms.split(',').entries()) {
-      // The cpu kernel words the errors of a malformed equation.
-      if (term.length !== tensors[i]?.shape.length) return undefined;
-      for (const [axis, letter] of [...term].entries()) {
-        const size = tensors[i]!.shape[axis]!;
-        if ((sizes.get(letter) ?? size) !== size) return undefined;
-        sizes.set(letter, size);
-      }
-    }
-    if ([...result].some((letter) => !sizes.has(letter))) return undefined;
+    const sizes = einsumSizes(tensors, equation);
+    if (!sizes) return undefined;
+    const result = equation.slice(equation.indexOf('>') + 1);
     return {
       key: equation,
       inputs: tensors.map(whole),

@@ -78,7 +78,6 @@ export const unaryKernels: readonly Kernel[] = [
   direct('Sin'),
   direct('Sinh'),
   direct('Sqrt'),
-  direct('Tan'),
   direct('Tanh'),
   unary('Relu', ACTIVATIONS.relu!),
   unary('Relu6', ACTIVATIONS.relu6!),

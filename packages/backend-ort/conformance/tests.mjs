@@ -1,0 +1,2 @@
+import './backends.mjs';
+import '@tensorflow/tfjs-core/dist/tests';
