@@ -1,0 +1,25 @@
+import { ConfigError } from './errors.ts';
+
+type NodeModules = {
+  'node:fs/promises': typeof import('node:fs/promises');
+  'node:path': typeof import('node:path');
+  'node:url': typeof import('node:url');
+};
+
+/**
+ * A built-in module of Node, for the parts of Ashlar that touch files.
+ *
+ * `process.getBuiltinModule` rather than `import('node:…')`: some browser bundlers refuse the latter even where it is
+ * never reached.
+ * @param path the file that is wanted, named in the error.
+ * @throws ConfigError outside Node.
+ */
+export function nodeModule<Id extends keyof NodeModules>(id: Id, path: string): NodeModules[Id] {
+  const module = globalThis.process?.getBuiltinModule?.(id);
+  if (module === undefined) {
+    throw new ConfigError(
+      `${path}: files can be opened by path only in Node. Here, use a URL, a Blob or bytes in memory.`,
+    );
+  }
+  return module as NodeModules[Id];
+}
