@@ -2,6 +2,9 @@ import { defineConfig } from 'vitest/config';
 
 const conditions = ['@ashlar/source', 'module', 'node', 'import', 'default'];
 
+// Where `.ci/run` finds the totals.
+const results: [string, object] = ['json', { outputFile: 'node_modules/.vitest/results.json' }];
+
 export default defineConfig({
   // Packages resolve to each other's sources; only what `pnpm build` prebundles comes from `dist`.
   resolve: { conditions },
@@ -11,5 +14,6 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,
+    reporters: ['default', ...(process.env.CI ? [results] : [])],
   },
 });
