@@ -29,5 +29,7 @@ export { topK, topKMask } from './ops/top-k.ts';
 export { tril, trilMask, triu, triuMask } from './ops/tril.ts';
 export * from './parameter.ts';
 export * from './rng.ts';
+export * from './safetensors/index.ts';
 export * from './seams.ts';
 export * from './state-dict.ts';
+export * from './write-file-atomic.ts';

@@ -1,4 +1,16 @@
-import { add, ConfigError, concat, matMul, mul, qr, slice, svd, type Tensor, transpose } from '@ashlar/tensor';
+import {
+  add,
+  ConfigError,
+  concat,
+  matMul,
+  mul,
+  qr,
+  slice,
+  svd,
+  type Tensor,
+  type Tensor2D,
+  transpose,
+} from '@ashlar/tensor';
 
 /** One adapter's part in a combination: its factors, its scaling and its weight. */
 export interface WeightedFactors {
@@ -24,11 +36,14 @@ export function combineFactors(
   type: CombinationType,
   svdRank?: number,
 ): { A: Tensor; B: Tensor } {
-  if (type === 'cat') return stackFactors(parts.map(({ A, B, scaling, weight }) => ({ A: mul(A, weight * scaling), B })));
+  if (type === 'cat')
+    return stackFactors(parts.map(({ A, B, scaling, weight }) => ({ A: mul(A, weight * scaling), B })));
   if (type === 'linear') {
     const ranks = new Set(parts.map(({ A }) => A.shape[0]));
     if (ranks.size > 1) {
-      throw new ConfigError(`combination type 'linear' needs equal ranks, not ${[...ranks].join(', ')}; use 'cat' or 'svd'.`);
+      throw new ConfigError(
+        `combination type 'linear' needs equal ranks, not ${[...ranks].join(', ')}; use 'cat' or 'svd'.`,
+      );
     }
     const scaled = parts.map(({ A, B, scaling, weight }) => {
       const factor = weight * scaling;
@@ -38,23 +53,34 @@ export function combineFactors(
     return scaled.reduce((sum, { A, B }) => ({ A: add(sum.A, A), B: add(sum.B, B) }));
   }
   const stacked = combineFactors(parts, 'cat');
-  return truncate(stacked, svdRank ?? Math.max(...parts.map(({ A }) => A.shape[0])));
+  return truncate(stacked, svdRank ?? Math.max(...parts.map(({ A }) => A.shape[0] as number)));
 }
 
 /** The factors whose product is the sum of the products. */
 export function stackFactors(parts: readonly { A: Tensor; B: Tensor }[]): { A: Tensor; B: Tensor } {
-  return { A: concat(parts.map(({ A }) => A), 0), B: concat(parts.map(({ B }) => B), 1) };
+  return {
+    A: concat(
+      parts.map(({ A }) => A),
+      0,
+    ),
+    B: concat(
+      parts.map(({ B }) => B),
+      1,
+    ),
+  };
 }
 
-/** The best approximation of rank `rank` to `B A`, by the SVD of the small core between the factors' orthonormal bases. */
-function truncate({ A, B }: { A: Tensor; B: Tensor }, rank: number): { A: Tensor; B: Tensor } {
-  const available = Math.min(A.shape[0], A.shape[1], B.shape[0]);
-  if (!Number.isInteger(rank) || rank < 1 || rank > available) {
-    throw new ConfigError(`svdRank is ${rank}; it must be an integer from 1 to ${available}.`);
-  }
-  const left = qr(B);
-  const right = qr(transpose(A));
-  const { u, s, vt } = svd(matMul(left.r, right.r, false, true));
+/**
+ * The best approximation of rank `svdRank` to `B A` (of less where `B A` has less), by the SVD of the small core between
+ * the factors' orthonormal bases.
+ */
+function truncate({ A, B }: { A: Tensor; B: Tensor }, svdRank: number): { A: Tensor; B: Tensor } {
+  if (!Number.isInteger(svdRank) || svdRank < 1)
+    throw new ConfigError(`svdRank is ${svdRank}; it must be a positive integer.`);
+  const rank = Math.min(svdRank, ...A.shape, B.shape[0] as number);
+  const left = qr(B as Tensor2D);
+  const right = qr(transpose(A) as Tensor2D);
+  const { u, s, vt } = svd(matMul<Tensor2D>(left.r, right.r, false, true));
   return {
     A: matMul(slice(vt, [0, 0], [rank, vt.shape[1]]), right.q, false, true),
     B: mul(matMul(left.q, slice(u, [0, 0], [u.shape[0], rank])), slice(s, [0], [rank])),

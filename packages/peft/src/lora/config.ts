@@ -85,14 +85,11 @@ export function checkLoraConfig(config: LoraConfig): CheckedLoraConfig {
     typeof init !== 'boolean' &&
     !(typeof init === 'string' && /^(gaussian|pissa|pissa_niter_[1-9]\d?|olora|orthogonal)$/.test(init))
   ) {
-    refuse(
-      'initLoraWeights',
-      init,
-      "true, false, 'gaussian', 'pissa', 'pissa_niter_<1..99>', 'olora' or 'orthogonal'",
-    );
+    refuse('initLoraWeights', init, "true, false, 'gaussian', 'pissa', 'pissa_niter_<1..99>', 'olora' or 'orthogonal'");
   }
   for (const option of ['targetModules', 'excludeModules', 'layersPattern'] as const) {
-    if (full[option] !== undefined && !isNames(full[option])) refuse(option, full[option], 'a string or a list of them');
+    if (full[option] !== undefined && !isNames(full[option]))
+      refuse(option, full[option], 'a string or a list of them');
   }
   if (full.modulesToSave !== undefined && !(Array.isArray(full.modulesToSave) && isNames(full.modulesToSave))) {
     refuse('modulesToSave', full.modulesToSave, 'a list of names');
@@ -104,7 +101,9 @@ export function checkLoraConfig(config: LoraConfig): CheckedLoraConfig {
       refuse('layersToTransform', layers, 'a layer index or a list of them');
     }
     if (typeof full.targetModules === 'string') {
-      throw new ConfigError('layersToTransform needs targetModules to be a list; put the layers into the pattern instead.');
+      throw new ConfigError(
+        'layersToTransform needs targetModules to be a list; put the layers into the pattern instead.',
+      );
     }
   }
   for (const [key, rank] of Object.entries(full.rankPattern)) {

@@ -1,6 +1,6 @@
 import { Conv2d } from '@ashlar/nn';
 import { ConfigError, matMul, type Parameter, type Rng, reshape, type Tensor } from '@ashlar/tensor';
-import { LoraLayer, type LoraAdapterOptions } from './layer.ts';
+import { type LoraAdapterOptions, LoraLayer } from './layer.ts';
 import { parametersOf } from './linear.ts';
 
 /**
@@ -46,10 +46,7 @@ export class LoraConv2d extends LoraLayer<Conv2d> {
     }
     const { A, B } = this.factors(name);
     const [outChannels, r] = B.shape;
-    return reshape(
-      matMul(reshape(B.value, [outChannels, r]), reshape(A.value, [r, -1])),
-      this.base_layer.weight.shape,
-    );
+    return reshape(matMul(reshape(B.value, [outChannels, r]), reshape(A.value, [r, -1])), this.base_layer.weight.shape);
   }
 
   override factors(name: string): { A: Parameter; B: Parameter } {

@@ -1,6 +1,16 @@
 import type { Embedding } from '@ashlar/nn';
-import { ConfigError, gatherRows, matMul, Parameter, type Rng, reshape, type Tensor, transpose, zeros } from '@ashlar/tensor';
-import { LoraLayer, type LoraAdapterOptions } from './layer.ts';
+import {
+  ConfigError,
+  gatherRows,
+  matMul,
+  Parameter,
+  type Rng,
+  reshape,
+  type Tensor,
+  transpose,
+  zeros,
+} from '@ashlar/tensor';
+import { type LoraAdapterOptions, LoraLayer } from './layer.ts';
 
 /**
  * LoRA on an embedding table `[vocab, dim]`: `lora_embedding_A` is `[r, vocab]` and starts at zero, `lora_embedding_B` is
@@ -18,10 +28,14 @@ export class LoraEmbedding extends LoraLayer<Embedding> {
     return [this.base_layer.weight.shape[1]];
   }
 
+  override addAdapter(name: string, options: LoraAdapterOptions, rng: Rng): void {
+    super.addAdapter(name, { ...options, loraDropout: 0 }, rng);
+  }
+
   protected override addFactors(name: string, options: LoraAdapterOptions, rng: Rng): void {
-    if (options.loraBias) throw new ConfigError('loraBias does not go with an embedding; leave it out of targetModules.');
+    if (options.loraBias)
+      throw new ConfigError('loraBias does not go with an embedding; leave it out of targetModules.');
     const [vocab, dim] = this.base_layer.weight.shape;
-    this.lora_dropout[name].p = 0;
     this.lora_embedding_A[name] = new Parameter({ shape: [options.r, vocab], init: () => zeros([options.r, vocab]) });
     this.lora_embedding_B[name] = new Parameter({
       shape: [dim, options.r],

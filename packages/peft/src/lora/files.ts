@@ -51,7 +51,7 @@ const IGNORED = new Set([
  * @throws FormatError for another kind of adapter or a variant that changes what LoRA computes; ConfigError for a value
  *   out of range.
  */
-export function fromPeftConfig(json: unknown, source = CONFIG_FILE): CheckedLoraConfig {
+export function fromPeftConfig(json: unknown, source: string = CONFIG_FILE): CheckedLoraConfig {
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw new FormatError(`${source} holds no object.`);
   }

@@ -14,6 +14,7 @@ import {
   sub,
   svd,
   type Tensor,
+  type Tensor2D,
   tidy,
   transpose,
   zeros,
@@ -37,16 +38,19 @@ import { LoraLinear } from './linear.ts';
 export function initialize(layer: LoraLayer, name: string, init: LoraInit, rng: Rng): void {
   const { A, B } = layer.factors(name);
   const zero = layer instanceof LoraEmbedding ? A : B;
-  if (init === true) return zero.assign(zeros(zero.shape));
+  if (init === true) {
+    zero.assign(zeros(zero.shape));
+    return;
+  }
   if (init === false) {
-    if (zero === A) A.assign(rng.fork('A').normal(A.shape));
+    if (zero === A) A.assign(rng.fork('A').normal(A.shape as [number, number]));
     return;
   }
   if (init === 'gaussian') {
-    const { r } = layer.adapter(name);
     const other = zero === A ? B : A;
-    other.assign(rng.fork('gaussian').normal(other.shape, { std: 1 / r }));
-    return zero.assign(zeros(zero.shape));
+    other.assign(rng.fork('gaussian').normal(other.shape as [number, number], { std: 1 / layer.adapter(name).r }));
+    zero.assign(zeros(zero.shape));
+    return;
   }
   if (!(layer instanceof LoraLinear)) {
     throw new ConfigError(`initLoraWeights '${init}' is defined for linear layers only.`);
@@ -63,10 +67,12 @@ function takeOut(layer: LoraLinear, name: string, init: Exclude<LoraInit, boolea
   const { r } = adapter;
   const [fanOut, fanIn] = [B.shape[0], A.shape[1]];
   if (r > Math.min(fanIn, fanOut)) {
-    throw new ConfigError(`r is ${r}; initLoraWeights '${init}' needs at most min(in, out) = ${Math.min(fanIn, fanOut)}.`);
+    throw new ConfigError(
+      `r is ${r}; initLoraWeights '${init}' needs at most min(in, out) = ${Math.min(fanIn, fanOut)}.`,
+    );
   }
   const [a, b] = tidy(() => {
-    const stored = layer.fanInFanOut ? transpose(weight.stored) : weight.stored;
+    const stored = (layer.fanInFanOut ? transpose(weight.stored) : weight.stored) as Tensor2D;
     if (init === 'olora') {
       const { q, r: upper } = qr(stored);
       return [slice(upper, [0, 0], [r, fanIn]), slice(q, [0, 0], [fanOut, r])];
@@ -80,9 +86,7 @@ function takeOut(layer: LoraLinear, name: string, init: Exclude<LoraInit, boolea
   A.assign(a);
   B.assign(b);
   adapter.start = { A: keep(a.clone()), B: keep(b.clone()) };
-  weight.assign(
-    tidy(() => sub(weight.stored, layer.deltaWeight(name))),
-  );
+  weight.assign(tidy(() => sub(weight.stored, layer.deltaWeight(name))));
 }
 
 /** A = (N_{in x r/2} Q[0::2])^T / 10 and B = N_{out x r/2} Q[1::2] / 10 with Q orthogonal: B A = 0, neither is zero. */
@@ -93,7 +97,11 @@ function orthogonal(layer: LoraLinear, name: string, rng: Rng): void {
   const half = r / 2;
   const [a, b] = tidy(() => {
     const { q } = qr(rng.fork('q').normal([r, r]));
-    const rows = (first: number): Tensor => gather(q, Array.from({ length: half }, (_, i) => 2 * i + first));
+    const rows = (first: number): Tensor =>
+      gather(
+        q,
+        Array.from({ length: half }, (_, i) => 2 * i + first),
+      );
     const left = matMul(rng.fork('A').normal([fanIn, half]), rows(0));
     return [div(transpose(left), 10), div(matMul(rng.fork('B').normal([B.shape[0], half]), rows(1)), 10)];
   });

@@ -5,15 +5,17 @@ import {
   checkFinite,
   div,
   divNoNan,
-  euclideanNorm,
   keep,
   Module,
   mul,
   Parameter,
   type Rng,
   reshape,
+  sqrt,
+  square,
   stopGradient,
   sub,
+  sum,
   type Tensor,
   tidy,
 } from '@ashlar/tensor';
@@ -165,7 +167,7 @@ export abstract class LoraLayer<Base extends AdaptableModule = AdaptableModule> 
   #weightNorm(delta: Tensor): Tensor {
     const weight = this.base_layer.weight.value;
     const axes = weight.shape.map((_, axis) => axis).filter((axis) => axis !== this.outputAxis);
-    return euclideanNorm(add(weight, delta), axes);
+    return sqrt(sum(square(add(weight, delta)), axes));
   }
 
   #overOutput(vector: Tensor): Tensor {
@@ -181,7 +183,9 @@ export abstract class LoraLayer<Base extends AdaptableModule = AdaptableModule> 
   merge(names: readonly string[], safe = false): void {
     const { weight } = this.base_layer;
     if (weight.parametrizations.length > 0) {
-      throw new ConfigError('The base weight has parametrizations; merge these first (weight.mergeParametrizations()).');
+      throw new ConfigError(
+        'The base weight has parametrizations; merge these first (weight.mergeParametrizations()).',
+      );
     }
     for (const name of names) {
       if (!this.#adapters.has(name) || this.mergedAdapters.includes(name)) continue;

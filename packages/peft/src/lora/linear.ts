@@ -1,6 +1,6 @@
 import { Conv1D, Linear } from '@ashlar/nn';
 import { matMul, type Parameter, type Rng, type Tensor, transpose } from '@ashlar/tensor';
-import { LoraLayer, type LoraAdapterOptions } from './layer.ts';
+import { type LoraAdapterOptions, LoraLayer } from './layer.ts';
 
 /**
  * LoRA on a linear layer: `lora_A` is `[r, in]`, `lora_B` is `[out, r]`, `delta(W) = s B A`, transposed where the base

@@ -1,7 +1,6 @@
 import { Conv1D, Conv2d, Embedding, Linear } from '@ashlar/nn';
 import {
   type AnyModule,
-  add,
   ConfigError,
   concat,
   FormatError,
@@ -438,7 +437,11 @@ export class LoraModel implements AdapterHandle {
         if (start === undefined) continue;
         const { A, B } = layer.factors(name);
         replace(tensors, `base_model.model.${path}.lora_A.weight`, concat([A.stored, start.A], 0));
-        replace(tensors, `base_model.model.${path}.lora_B.weight`, tidy(() => concat([B.stored, neg(start.B)], 1)));
+        replace(
+          tensors,
+          `base_model.model.${path}.lora_B.weight`,
+          tidy(() => concat([B.stored, neg(start.B)], 1)),
+        );
       }
       return tensors;
     };
@@ -475,7 +478,8 @@ export class LoraModel implements AdapterHandle {
   async save(dir: string, options: { name?: string; asPlainLora?: boolean } = {}): Promise<void> {
     const name = options.name ?? this.#active[0] ?? this.names[0];
     const layers = this.#layersOf(name).map(([, layer]) => layer);
-    const asPlainLora = (options.asPlainLora ?? true) && layers.some((layer) => layer.adapter(name).start !== undefined);
+    const asPlainLora =
+      (options.asPlainLora ?? true) && layers.some((layer) => layer.adapter(name).start !== undefined);
     const tensors = this.stateDict(name, { asPlainLora });
     try {
       const fanInFanOut = layers.some((layer) => layer instanceof LoraLinear && layer.fanInFanOut);
