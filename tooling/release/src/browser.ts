@@ -21,6 +21,7 @@ const flags = [
 
 /** The page imports the example and says in its title how that went. */
 const page = `<!doctype html>
+<link rel="icon" href="data:,">
 <script type="module">
   import('./example.js').then(
     () => { document.title = 'done'; },

@@ -40,7 +40,7 @@ try {
       console.log(`ok   ${name}: ${note} (${((performance.now() - start) / 1000).toFixed(0)} s)`);
     } catch (error) {
       failures++;
-      console.log(`FAIL ${name}: ${(error as Error).message.replaceAll('\n', '\n     ')}`);
+      console.log(`FAIL ${name}: ${readable((error as Error).message)}`);
     }
   }
 } finally {
@@ -63,4 +63,12 @@ async function check(packed: Packed, all: readonly Packed[]): Promise<string> {
   }
   await runInBrowser(project, chromium);
   return 'installs and runs in Node and, bundled with Vite, in Chromium';
+}
+
+/** Indented, and without the rest of the minified lines that Node quotes. */
+function readable(message: string): string {
+  return message
+    .split('\n')
+    .map((line) => (line.length > 300 ? `${line.slice(0, 300)}…` : line))
+    .join('\n     ');
 }

@@ -11,6 +11,8 @@ import { publishablePackages, root } from '../../workspace/src/packages.ts';
 const never = [
   '@tensorflow/tfjs-core',
   '@tensorflow/tfjs-core/*',
+  // What @ashlar/tensor maps to a file of tfjs-core.
+  '#gradients',
   'onnxruntime-node',
   'onnxruntime-node/*',
   'node:*',
