@@ -10,7 +10,7 @@ import { runClaim } from './run.ts';
 
 const program = new Command('pnpm claims')
   .description(
-    'Reruns the experiments behind the claims and writes docs/claims/<slug>.json and docs/claims.md. Seeds measured\n' +
+    'Reruns the experiments behind the claims and writes docs/claims/<slug>.json and docs/claims.md. Seeds measured ' +
       'before with the same code are kept, so an interrupted run goes on where it stopped.',
   )
   .argument('[slug...]', 'the claims to run (default: all)')

@@ -7,8 +7,8 @@ import { runGolden } from './run.ts';
 
 const program = new Command('pnpm golden')
   .description(
-    "Replays reference cases: each JSON file's inputs go to the function registered for its method, and what comes\n" +
-      "back is compared with the file's outputs, on every backend. Exit code 1 if any case fails; a case whose function\n" +
+    "Replays reference cases: each JSON file's inputs go to the function registered for its method, and what comes " +
+      "back is compared with the file's outputs, on every backend. Exit code 1 if any case fails; a case whose function " +
       'nobody registered is counted as unknown and does not fail.',
   )
   .argument('[path...]', "folders (searched recursively) or files (default: every package's test/golden)")

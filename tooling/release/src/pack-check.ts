@@ -12,8 +12,8 @@ const inBrowser = ['@ashlar/tensor', '@ashlar/peft'];
 
 const program = new Command('pnpm pack-check')
   .description(
-    'Packs every publishable package, installs each from its tarball into an empty npm project and runs the first\n' +
-      `example of its README there, in Node; for ${inBrowser.join(' and ')} also bundled with Vite, in headless\n` +
+    'Packs every publishable package, installs each from its tarball into an empty npm project and runs the first ' +
+      `example of its README there, in Node; for ${inBrowser.join(' and ')} also bundled with Vite, in headless ` +
       'Chromium (CHROMIUM_PATH, or /usr/bin/chromium).',
   )
   .argument('[name...]', 'packages to check, such as @ashlar/peft (default: all)')
