@@ -2,10 +2,12 @@
  * One training step (forward and backward) of a small GPT: 4 layers, width 256, 8 x 128 tokens, 1000 words.
  * `node bench/gpt.mjs [backend] [--kernels]` after building this package and @ashlar/tensor (for the gradients).
  */
-import '../../tensor/dist/gradients.js';
 import '@ashlar/backend-ort';
 import '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
+
+// After TensorFlow.js itself, whose registries it fills.
+await import('../../tensor/dist/gradients.js');
 
 const [BATCH, LENGTH, WIDTH, HEADS, LAYERS, WORDS] = [8, 128, 256, 4, 4, 1000];
 const backend = process.argv[2]?.startsWith('--') ? 'ort' : (process.argv[2] ?? 'ort');

@@ -7,7 +7,7 @@ import { buildModel, inputName, int64, outputName, paramName, paramType } from '
 import { sizeOf } from './kernel.ts';
 import type { Block, PoolStats } from './pool.ts';
 import { BufferPool } from './pool.ts';
-import type { NativeSession, NativeTensor } from './session.ts';
+import type { NativeTensor, Session } from './session.ts';
 import { loadBinding, loadSession } from './session.ts';
 
 export type NativeArray = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
@@ -42,7 +42,7 @@ const POOL_LIMIT = Math.min(2 ** 31, totalmem() / 8);
  */
 export class OrtBackend extends MathBackendCPU {
   readonly pool: BufferPool = new BufferPool(POOL_LIMIT);
-  readonly #sessions = new Map<string, NativeSession>();
+  readonly #sessions = new Map<string, Session>();
 
   /** @throws Error when ONNX Runtime's native library does not load on this platform. */
   constructor() {
@@ -131,7 +131,7 @@ export class OrtBackend extends MathBackendCPU {
         session = loadSession(buildModel(name, plan), parallel);
         this.#sessions.set(key, session);
       }
-      session.run(feeds, fetches, {});
+      session.run(feeds, fetches);
     } catch (cause) {
       for (const output of outputs) this.disposeData(output.dataId, true);
       const shapes = plan.inputs.map(({ tensor }) => `${tensor.dtype}[${tensor.shape}]`).join(', ');

@@ -1,6 +1,7 @@
 import type { DataType, TensorInfo } from '@tensorflow/tfjs-core';
 import type { Attribute, ElementType, Initializer, Model, Node } from './onnx.ts';
 import { encodeModel } from './onnx.ts';
+import { SENTINEL } from './session.ts';
 
 /** The tensor types that ONNX graphs compute here; complex numbers and strings stay with the cpu kernels. */
 export type NativeDType = 'float32' | 'int32' | 'bool';
@@ -120,21 +121,42 @@ export function buildModel(name: string, plan: Plan): Uint8Array<ArrayBuffer> {
     params.map((_, i) => paramName(i)),
   );
   const results = typeof emitted === 'string' ? [emitted] : emitted;
-  // Outputs have fixed names; the runtime removes a node that only renames.
-  results.forEach((value, i) => {
-    g.nodes.push({ op: 'Identity', inputs: [value], outputs: [outputName(i)] });
-  });
+  const nodes = nameOutputs(g.nodes, results);
   const model: Model = {
     name,
-    nodes: g.nodes,
+    nodes: [{ op: 'SequenceEmpty', inputs: [], outputs: [SENTINEL] }, ...nodes],
     inputs: [
       ...plan.inputs.map(({ tensor }, i) => ({ name: inputName(i), type: tensor.dtype as NativeDType })),
       ...params.map((param, i) => ({ name: paramName(i), type: paramType(param) })),
     ],
-    outputs: plan.outputs.map(({ dtype }, i) => ({ name: outputName(i), type: dtype })),
+    outputs: [
+      { name: SENTINEL, type: 'float32', sequence: true },
+      ...plan.outputs.map(({ dtype }, i) => ({ name: outputName(i), type: dtype })),
+    ],
     initializers: g.initializers,
   };
   return encodeModel(model);
+}
+
+/**
+ * Outputs have fixed names. A value that a node computes is renamed; one that is an input, or already an output, needs
+ * a node of its own, which the runtime carries out as a copy.
+ */
+function nameOutputs(nodes: readonly Node[], results: readonly Value[]): Node[] {
+  const computed = new Set(nodes.flatMap(({ outputs }) => outputs));
+  const names = new Map<Value, string>();
+  const copies: Node[] = [];
+  results.forEach((value, i) => {
+    if (computed.has(value) && !names.has(value)) names.set(value, outputName(i));
+    else copies.push({ op: 'Identity', inputs: [names.get(value) ?? value], outputs: [outputName(i)] });
+  });
+  const rename = (name: string): string => names.get(name) ?? name;
+  const renamed = nodes.map((node) => ({
+    ...node,
+    inputs: node.inputs.map(rename),
+    outputs: node.outputs.map(rename),
+  }));
+  return [...renamed, ...copies];
 }
 
 /** Whether ONNX graphs here compute this type. */

@@ -26,11 +26,14 @@ export interface Node {
   attributes?: Readonly<Record<string, Attribute>>;
 }
 
-/** A graph input or output. Without `rank` the shape is left to inference; with it, its sizes are free. */
+/**
+ * A graph input or output: a tensor, or a sequence of tensors. Without `rank` the shape is left to inference; with it, its sizes are free.
+ */
 export interface ValueInfo {
   name: string;
   type: ElementType;
   rank?: number;
+  sequence?: boolean;
 }
 
 /** A constant of the graph; `data` holds the little-endian bytes of its elements. */
@@ -107,18 +110,19 @@ function writeNode(writer: BinaryWriter, node: Node): void {
   if (node.domain) text(writer, 7, node.domain);
 }
 
-function writeValueInfo(writer: BinaryWriter, { name, type, rank }: ValueInfo): void {
-  text(writer, 1, name);
-  message(writer, 2, (typeProto) =>
-    message(typeProto, 1, (tensorType) => {
-      integer(tensorType, 1, ELEMENT_TYPE[type]);
+function writeValueInfo(writer: BinaryWriter, { name, type, rank, sequence }: ValueInfo): void {
+  const tensorType: Write = (typeProto) =>
+    message(typeProto, 1, (tensor) => {
+      integer(tensor, 1, ELEMENT_TYPE[type]);
       if (rank === undefined) return;
-      message(tensorType, 2, (shape) => {
+      message(tensor, 2, (shape) => {
         // A dimension without a value or a name may have any size.
         for (let axis = 0; axis < rank; axis++) message(shape, 1, () => {});
       });
-    }),
-  );
+    });
+  const sequenceType: Write = (typeProto) => message(typeProto, 4, (of) => message(of, 1, tensorType));
+  text(writer, 1, name);
+  message(writer, 2, sequence ? sequenceType : tensorType);
 }
 
 function writeInitializer(writer: BinaryWriter, { name, type, shape, data }: Initializer): void {

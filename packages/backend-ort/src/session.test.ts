@@ -46,3 +46,22 @@ it.each([
   const session = await fresh();
   expect(() => session.loadBinding()).toThrow(message);
 });
+
+it('writes results in place, and tells failures from its own sentinel', async () => {
+  const { buildModel } = await import('./graph.ts');
+  const { loadSession } = await fresh();
+  const model = buildModel('Square', {
+    key: '',
+    inputs: [{ tensor: { dataId: {}, shape: [3], dtype: 'float32' }, shape: [3] }],
+    outputs: [{ shape: [3], dtype: 'float32' }],
+    emit: (g, [x]) => g.op('Mul', [x!, x!]),
+  });
+  const session = loadSession(model, false);
+  const vector = (data: Float32Array) => ({ type: 'float32', data, dims: [data.length], location: 'cpu' }) as const;
+  const result = new Float32Array(3);
+  session.run({ x0: vector(Float32Array.of(1, 2, 3)) }, { y0: vector(result) });
+  expect(result).toEqual(Float32Array.of(1, 4, 9));
+  expect(() => session.run({}, { y0: vector(result) })).toThrow(/x0/);
+  expect(Error.stackTraceLimit).toBeGreaterThan(0);
+  session.dispose();
+});
