@@ -33,7 +33,10 @@ export type GoldenOutputs = { readonly [name: string]: GoldenOutput };
  * Declared as a method so that an entry may annotate its parameter with just the inputs it reads.
  */
 export type GoldenFunction = {
-  call(inputs: GoldenInputs, raw: { [name: string]: GoldenJson }): GoldenOutputs | Promise<GoldenOutputs>;
+  call(
+    inputs: { [name: string]: unknown },
+    raw: { [name: string]: GoldenJson },
+  ): GoldenOutputs | Promise<GoldenOutputs>;
 }['call'];
 
 /** Entries by `method/function`, as the default export of a package's `test/golden.ts`. */

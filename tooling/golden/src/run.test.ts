@@ -57,7 +57,7 @@ describe('a case', () => {
 
   it('may be asynchronous and may return an input', async () => {
     write({ outputs: { y: x } });
-    expect((await replayAll(async ({ x }) => ({ y: x }))).passed).toBe(1);
+    expect((await replayAll(async ({ x }: { x: Tensor }) => ({ y: x }))).passed).toBe(1);
   });
 
   it('fails on a wrong number, naming the worst element', async () => {
