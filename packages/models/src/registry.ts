@@ -1,0 +1,49 @@
+import { closestNames, FormatError, type PositionEncoding, type Rng } from '@ashlar/tensor';
+import type { CausalLM } from './causal-lm.ts';
+import { Gpt2 } from './gpt2.ts';
+import { Llama } from './llama.ts';
+
+interface Architecture {
+  /** The class in Hugging Face transformers, as `config.json` names it. */
+  className: string;
+  create(config: unknown, options: { rng: Rng; encoding?: PositionEncoding }): CausalLM;
+  /** The model's name for a tensor of a published checkpoint; undefined for one that it does not need. */
+  rename(name: string): string | undefined;
+}
+
+/** The architectures by `model_type`. */
+const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
+  llama: {
+    className: 'LlamaForCausalLM',
+    create: (config, options) => new Llama(config, options),
+    // Old checkpoints carry the rotary frequencies, which follow from the config.
+    rename: (name) => (name.endsWith('.rotary_emb.inv_freq') ? undefined : name),
+  },
+  gpt2: {
+    className: 'GPT2LMHeadModel',
+    create: (config, options) => new Gpt2(config, options),
+    rename: (name) => {
+      // The causal masks of the first checkpoints, which also lack the prefix.
+      if (/(^|\.)attn\.(masked_)?bias$/.test(name)) return undefined;
+      return /^(wte|wpe|h|ln_f)\./.test(name) ? `transformer.${name}` : name;
+    },
+  },
+};
+
+/** The `model_type`s that can be made and loaded. */
+export const modelTypes: readonly string[] = Object.keys(ARCHITECTURES);
+
+/** @throws FormatError naming the known types. */
+export function architecture(config: unknown, source: string = 'config.json'): Architecture {
+  const type = (config as { model_type?: unknown } | null)?.model_type;
+  if (typeof type === 'string' && Object.hasOwn(ARCHITECTURES, type)) return ARCHITECTURES[type];
+  const close = typeof type === 'string' ? ` (closest: ${closestNames(type, modelTypes, 1)})` : '';
+  throw new FormatError(
+    `${source}: model_type is ${JSON.stringify(type)}; it must be one of ${modelTypes.join(', ')}${close}.`,
+  );
+}
+
+/** A model of fresh weights from the object of a `config.json`. */
+export function createModel(config: unknown, options: { rng: Rng; encoding?: PositionEncoding }): CausalLM {
+  return architecture(config).create(config, options);
+}
