@@ -156,9 +156,15 @@ if (process.argv.includes('--thresholds')) {
     (x, i) => tf.gather(x, i),
   );
   await measure(
-    'segment sum 1000x256',
-    () => [normal(1000, 256), tf.range(0, 1000, 1, 'int32')],
-    (x, i) => tf.unsortedSegmentSum(x, i, 1000),
+    'segment sum 1000x256 into 50',
+    () => [
+      normal(1000, 256),
+      tf.tensor1d(
+        Int32Array.from({ length: 1000 }, (_, i) => i % 50),
+        'int32',
+      ),
+    ],
+    (x, ids) => tf.unsortedSegmentSum(x, ids, 50),
   );
   await measure(
     'one-hot 1024x1000',
