@@ -1,0 +1,31 @@
+import { ConfigError, ShapeError, type Tensor } from '@ashlar/tensor';
+
+/** @throws ShapeError unless positions are `[seq]` for one axis, `[seq, axes]` (or `[seq]` with one) otherwise. */
+export function checkPositions(owner: string, positions: Tensor, axes = 1): void {
+  const fits = axes === 1 ? positions.rank === 1 || isColumns(positions, 1) : isColumns(positions, axes);
+  if (!fits) {
+    const expected = axes === 1 ? '[seq]' : `[seq, ${axes}]`;
+    throw new ShapeError(`${owner}: positions must be ${expected}, not [${positions.shape}].`);
+  }
+}
+
+function isColumns(positions: Tensor, axes: number): boolean {
+  return positions.rank === 2 && positions.shape[1] === axes;
+}
+
+/**
+ * Positions as numbers of the host.
+ * @throws ConfigError if one is not a whole number: `owner` is a table and has nothing between its rows.
+ */
+export function wholePositions(owner: string, positions: Tensor): ArrayLike<number> {
+  const values = positions.dataSync<'float32' | 'int32'>();
+  if (positions.dtype !== 'int32') {
+    const index = values.findIndex((value) => !Number.isInteger(value));
+    if (index !== -1) {
+      throw new ConfigError(
+        `${owner} takes whole positions, not ${values[index]} (index ${index}); round them, or use Sinusoidal or Rope.`,
+      );
+    }
+  }
+  return values;
+}

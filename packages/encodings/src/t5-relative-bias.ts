@@ -1,0 +1,108 @@
+import {
+  ConfigError,
+  gatherRows,
+  Module,
+  Parameter,
+  type PositionEncoding,
+  type Rng,
+  type Tensor,
+  tensor2d,
+  tidy,
+  transpose,
+} from '@ashlar/tensor';
+import { checkAbove, checkInteger } from './options.ts';
+import { checkPositions, wholePositions } from './positions.ts';
+
+export interface T5BucketOptions {
+  /** Default 32. */
+  readonly buckets?: number;
+  /** Distances from here on share the last bucket. Default 128. */
+  readonly maxDistance?: number;
+  /** Whether keys after the query have buckets of their own (half of all), as in encoders. Default false. */
+  readonly bidirectional?: boolean;
+}
+
+/**
+ * The bucket of a distance `key - query`. With `n` the distance back and `B` the buckets on one side it is `n` below
+ * `B / 2`, then `min(B - 1, B/2 + floor(ln(n / (B/2)) / ln(maxDistance / (B/2)) (B - B/2)))`. Causally, later keys fall
+ * into bucket 0.
+ *
+ * The logarithm and what follows are rounded to float32 as in the original code: at powers the floor depends on it.
+ */
+export function t5Bucket(distance: number, options: T5BucketOptions = {}): number {
+  const { buckets = 32, maxDistance = 128, bidirectional = false } = options;
+  const side = bidirectional ? Math.floor(buckets / 2) : buckets;
+  const offset = bidirectional && distance > 0 ? side : 0;
+  const n = bidirectional ? Math.abs(distance) : Math.max(-distance, 0);
+  const exact = Math.floor(side / 2);
+  if (n < exact) return offset + n;
+  const log = Math.fround(Math.log(Math.fround(n / exact)));
+  const ratio = Math.fround(log / Math.fround(Math.log(maxDistance / exact)));
+  return offset + Math.min(side - 1, exact + Math.floor(Math.fround(ratio * (side - exact))));
+}
+
+/**
+ * T5's relative position bias: adds `table[bucket(key - query), head]` to the logits. One table serves all layers.
+ *
+ * Source: Raffel et al., "Exploring the limits of transfer learning with a unified text-to-text Transformer" (JMLR 2020,
+ * arXiv 1910.10683).
+ */
+export class T5RelativeBias extends Module<[Tensor, Tensor]> implements PositionEncoding {
+  /** `weight: [buckets, heads]`, under the name that T5 checkpoints have. */
+  readonly relative_attention_bias: { readonly weight: Parameter };
+  readonly buckets: number;
+  readonly maxDistance: number;
+  readonly bidirectional: boolean;
+
+  /** @param options.rng draws the initial table from a normal distribution of standard deviation `std` (default 0.02). */
+  constructor(options: T5BucketOptions & { readonly heads: number; readonly rng: Rng; readonly std?: number }) {
+    super();
+    const { heads, buckets = 32, maxDistance = 128, bidirectional = false, rng, std = 0.02 } = options;
+    checkInteger('T5RelativeBias', 'heads', heads);
+    checkInteger('T5RelativeBias', 'buckets', buckets, bidirectional ? 4 : 2);
+    if (bidirectional && buckets % 2 !== 0) {
+      throw new ConfigError(`T5RelativeBias: buckets is ${buckets}; it must be even, half of them for each direction.`);
+    }
+    const side = bidirectional ? buckets / 2 : buckets;
+    checkAbove('T5RelativeBias', 'maxDistance', maxDistance, Math.floor(side / 2));
+    this.buckets = buckets;
+    this.maxDistance = maxDistance;
+    this.bidirectional = bidirectional;
+    const shape: [number, number] = [buckets, heads];
+    this.relative_attention_bias = { weight: new Parameter({ shape, init: () => rng.normal(shape, { std }) }) };
+  }
+
+  /** `[q]` and `[k]` to `[heads, q, k]`. */
+  forward(qPositions: Tensor, kPositions: Tensor): Tensor {
+    return this.bias(qPositions, kPositions);
+  }
+
+  /**
+   * `[q]` and `[k]` to `[heads, q, k]`.
+   * @throws ConfigError if a position is fractional.
+   */
+  bias(qPositions: Tensor, kPositions: Tensor): Tensor {
+    checkPositions('T5RelativeBias', qPositions);
+    checkPositions('T5RelativeBias', kPositions);
+    const queries = wholePositions('T5RelativeBias', qPositions);
+    const keys = wholePositions('T5RelativeBias', kPositions);
+    return tidy(() => {
+      const ids = tensor2d(this.#bucketIds(queries, keys), [queries.length, keys.length], 'int32');
+      return transpose(gatherRows(this.relative_attention_bias.weight.value, ids), [2, 0, 1]);
+    });
+  }
+
+  #bucketIds(queries: ArrayLike<number>, keys: ArrayLike<number>): Int32Array {
+    const ids = new Int32Array(queries.length * keys.length);
+    // From `maxDistance` on either side the bucket stays the same, so this many distances are all there is to compute.
+    const limit = Math.ceil(this.maxDistance);
+    const known = Int32Array.from({ length: 2 * limit + 1 }, (_, i) => t5Bucket(i - limit, this));
+    let next = 0;
+    for (let i = 0; i < queries.length; i++) {
+      for (let j = 0; j < keys.length; j++) {
+        ids[next++] = known[limit + Math.max(-limit, Math.min(limit, keys[j] - queries[i]))];
+      }
+    }
+    return ids;
+  }
+}
