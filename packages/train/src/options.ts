@@ -1,0 +1,123 @@
+import type { ParameterEma } from '@ashlar/optim';
+import {
+  type AnyModule,
+  ConfigError,
+  type GradientTransformation,
+  type Rng,
+  type Scalar,
+  type Signals,
+  type StateDict,
+} from '@ashlar/tensor';
+import type { Batch, BatchIterable, BatchSource } from './batches.ts';
+import { checkWhole } from './check-whole.ts';
+import type { EarlyStoppingOptions } from './early-stopping.ts';
+import type { TrainEvent } from './events.ts';
+import type { Json } from './json.ts';
+import type { WeightedObjective } from './objectives.ts';
+
+/** Acts on the events of a run, before its consumer sees them: teachers, schedules, progressive selection. */
+export interface Callback {
+  onEvent(event: TrainEvent): void | Promise<void>;
+  /** The tensors that checkpoints save; they stay the callback's own. */
+  stateDict?(): StateDict;
+  /** Copies saved tensors. */
+  loadStateDict?(state: StateDict): void;
+}
+
+export interface EvaluationOptions<B extends Batch> {
+  /** Held-out batches; one pass over them is one evaluation. */
+  readonly batches: BatchIterable<B>;
+  /** Steps from one evaluation to the next. Default: only at the end. */
+  readonly everySteps?: number;
+  /** Whether to evaluate before the first step. Default false. */
+  readonly atStart?: boolean;
+  /** Default: that of training. */
+  readonly objective?: WeightedObjective;
+  /** More means over all labels, by name, for example `{ accuracy }`. */
+  readonly metrics?: Readonly<Record<string, (signals: Signals) => Scalar>>;
+}
+
+export interface CheckpointOptions {
+  /** Where checkpoints go, as `step-000123` folders. */
+  readonly folder: string;
+  /** Steps from one checkpoint to the next. Default: only at the end. */
+  readonly everySteps?: number;
+  /** How many of the newest are kept. Default 2. */
+  readonly keep?: number;
+  /** Whether `model.safetensors` has the parameters that train (default; buffers are always in it) or all. */
+  readonly parameters?: 'trainable' | 'all';
+}
+
+export interface TrainOptions<B extends Batch> {
+  /** Its parameters with `requiresGrad` train. It stays the caller's. */
+  readonly model: AnyModule;
+  /** From a batch to its signals (`logits`, `labels` …). Runs inside a `tidy`, once per batch. */
+  readonly forward: (batch: B) => Signals;
+  /** From the signals to the loss. Default: the signal `loss`. */
+  readonly objective?: WeightedObjective;
+  readonly batches: BatchSource<B>;
+  readonly optimizer: GradientTransformation;
+  /** Updates after which training ends. One of `steps` and `epochs` is needed; the first to be reached counts. */
+  readonly steps?: number;
+  /** Passes over the batches after which training ends. */
+  readonly epochs?: number;
+  /** Batches whose gradients are averaged into one step. Default 1. */
+  readonly accumulationSteps?: number;
+  readonly evaluate?: EvaluationOptions<B>;
+  /** Needs `evaluate`. */
+  readonly earlyStopping?: EarlyStoppingOptions;
+  /** Updated after every step and swapped in for evaluations. It stays the caller's. */
+  readonly ema?: ParameterEma;
+  readonly callbacks?: readonly Callback[];
+  /** Generators that checkpoints save, besides those that modules hold as properties. */
+  readonly rngs?: Readonly<Record<string, Rng>>;
+  /** Node only. */
+  readonly checkpoint?: CheckpointOptions;
+  /** Continues from the newest checkpoint in the folder, or begins where there is none. Default false. */
+  readonly resume?: boolean;
+  /** What describes the run (seed, data, model); a resumed one must have the same. */
+  readonly config?: { readonly [key: string]: Json };
+  /** Ends training after the step in progress, with a checkpoint. */
+  readonly signal?: AbortSignal;
+}
+
+/** @throws ConfigError naming the first option that is not what it may be. */
+export function checkTrainOptions<B extends Batch>(options: TrainOptions<B>): void {
+  const { steps, epochs, accumulationSteps, evaluate, earlyStopping, checkpoint, resume } = options;
+  if (options.model.trainableParameters().size === 0) {
+    throw new ConfigError('The model has no parameter that trains; all of them are frozen.');
+  }
+  if (steps === undefined && epochs === undefined) {
+    throw new ConfigError('steps and epochs are undefined; one of them must say when training ends.');
+  }
+  if (steps !== undefined && steps !== Infinity) checkWhole('steps', steps, 1);
+  if (epochs !== undefined && epochs !== Infinity) checkWhole('epochs', epochs, 1);
+  if (epochs !== undefined && typeof options.batches === 'function') {
+    throw new ConfigError(`epochs is ${epochs}, but batches is a function, which has no epochs; use steps.`);
+  }
+  if (accumulationSteps !== undefined) checkWhole('accumulationSteps', accumulationSteps, 1);
+  if (evaluate?.everySteps !== undefined) checkWhole('evaluate.everySteps', evaluate.everySteps, 1);
+  if (earlyStopping !== undefined) {
+    checkWhole('earlyStopping.patience', earlyStopping.patience, 1);
+    const { minDelta = 0 } = earlyStopping;
+    if (!(minDelta >= 0 && minDelta < Infinity)) {
+      throw new ConfigError(`earlyStopping.minDelta is ${minDelta}; it must be a finite number >= 0.`);
+    }
+    if (evaluate?.everySteps === undefined) {
+      throw new ConfigError('earlyStopping needs evaluations: give evaluate.everySteps.');
+    }
+  }
+  if (checkpoint !== undefined) checkCheckpointOptions(checkpoint);
+  if (resume && checkpoint === undefined) throw new ConfigError('resume is true; it needs checkpoint.folder.');
+}
+
+function checkCheckpointOptions({ folder, everySteps, keep, parameters = 'trainable' }: CheckpointOptions): void {
+  if (typeof folder !== 'string' || folder === '') {
+    throw new ConfigError(`checkpoint.folder is ${JSON.stringify(folder)}; it must be the path of a folder.`);
+  }
+  if (everySteps !== undefined) checkWhole('checkpoint.everySteps', everySteps, 1);
+  if (keep !== undefined) checkWhole('checkpoint.keep', keep, 1);
+  if (parameters !== 'trainable' && parameters !== 'all') {
+    throw new ConfigError(`checkpoint.parameters is '${parameters}'; it must be 'trainable' or 'all'.`);
+  }
+}
