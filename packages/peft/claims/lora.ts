@@ -2,6 +2,7 @@ import { Linear } from '@ashlar/nn';
 import { adamw, Optimizer } from '@ashlar/optim';
 import {
   argMax,
+  cast,
   crossEntropy,
   disposeMap,
   equal,
@@ -77,7 +78,7 @@ function fit(model: Mlp, data: Examples, options: { steps: number; learningRate:
 function accuracy(model: Mlp, data: Examples): number {
   return tidy(() => {
     const predicted = argMax(model.apply(images(data)), -1);
-    return 100 * mean(equal(predicted, tensor1d(data.labels.slice(), 'int32')).toFloat()).dataSync()[0];
+    return 100 * mean(cast(equal(predicted, tensor1d(data.labels.slice(), 'int32')), 'float32')).dataSync()[0];
   });
 }
 
