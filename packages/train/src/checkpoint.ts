@@ -120,7 +120,10 @@ export async function checkWritable(folder: string): Promise<void> {
   const { join } = nodeModule('node:path', PURPOSE);
   const probe = join(folder, 'step-probe.tmp');
   try {
-    await fs.mkdir(folder, { recursive: true });
+    await fs.mkdir(folder, { recursive: true }).catch((error) => {
+      // On a read-only disk Node says ENOENT here, and why only without `recursive`.
+      return codeOf(error) === 'ENOENT' ? fs.mkdir(folder) : Promise.reject(error);
+    });
     await fs.mkdir(probe, { recursive: true });
     await fs.rmdir(probe);
   } catch (error) {

@@ -241,4 +241,11 @@ describe('resume', () => {
     const inFile = collect(train(fullRun(join(root, 'file', 'folder'))));
     await expect(inFile).rejects.toThrow(/folder: .*a part of the path is a file/);
   });
+
+  // Nothing is read-only to the superuser.
+  it.skipIf(process.getuid?.() === 0)('says that a folder is read-only', async () => {
+    await mkdir(join(root, 'readonly'), { mode: 0o555 });
+    const inReadOnly = collect(train(fullRun(join(root, 'readonly', 'run'))));
+    await expect(inReadOnly).rejects.toThrow(/run: .*the folder is not writable/);
+  });
 });
