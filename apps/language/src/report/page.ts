@@ -60,7 +60,15 @@ export function reportPage(report: Report): string {
   const { results } = report;
   const cells = (tag: string, values: readonly string[]): string =>
     values.map((value) => `<${tag}>${escapeHtml(value)}</${tag}>`).join('');
-  const rows = results.map((result) => `<tr>${cells('td', COLUMNS.map(({ cell }) => cell(result)))}</tr>`).join('\n');
+  const rows = results
+    .map(
+      (result) =>
+        `<tr>${cells(
+          'td',
+          COLUMNS.map(({ cell }) => cell(result)),
+        )}</tr>`,
+    )
+    .join('\n');
   const samples = [{ name: 'before', sample: report.sampleBefore }, ...results].map(
     ({ name, sample }) => `<h3>${escapeHtml(name)}</h3><blockquote>${escapeHtml(sample)}</blockquote>`,
   );
@@ -82,7 +90,10 @@ export function reportPage(report: Report): string {
 <h1>${escapeHtml(report.title)}</h1>
 <p>${escapeHtml(report.summary)}</p>
 <table>
-<thead><tr>${cells('th', COLUMNS.map(({ title }) => title))}</tr></thead>
+<thead><tr>${cells(
+    'th',
+    COLUMNS.map(({ title }) => title),
+  )}</tr></thead>
 <tbody>
 ${rows}
 </tbody>

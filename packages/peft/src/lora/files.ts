@@ -90,11 +90,15 @@ export function fromPeftConfig(json: unknown, source: string = CONFIG_FILE): Che
 }
 
 /** The object that `peft` writes into `adapter_config.json` for `config`. */
-export function toPeftConfig(config: CheckedLoraConfig, fanInFanOut = false): Record<string, unknown> {
+export function toPeftConfig(
+  config: CheckedLoraConfig,
+  options: { fanInFanOut?: boolean; baseModel?: string } = {},
+): Record<string, unknown> {
+  const { fanInFanOut = false, baseModel = null } = options;
   const json: Record<string, unknown> = {
     peft_type: 'LORA',
     task_type: null,
-    base_model_name_or_path: null,
+    base_model_name_or_path: baseModel,
     inference_mode: true,
     fan_in_fan_out: fanInFanOut,
   };
@@ -125,6 +129,7 @@ export async function writeAdapter(
     tensors: ReadonlyMap<string, Tensor>;
     fanInFanOut: boolean;
     asPlainLora: boolean;
+    baseModel?: string;
   },
 ): Promise<void> {
   const { mkdir } = await import('node:fs/promises');
@@ -132,7 +137,7 @@ export async function writeAdapter(
   const config = adapter.asPlainLora ? asPlainLora(adapter.config) : adapter.config;
   await mkdir(dir, { recursive: true });
   await saveSafetensors(join(dir, TENSORS_FILE), adapter.tensors);
-  const json = `${JSON.stringify(toPeftConfig(config, adapter.fanInFanOut), null, 2)}\n`;
+  const json = `${JSON.stringify(toPeftConfig(config, adapter), null, 2)}\n`;
   await writeFileAtomic(join(dir, CONFIG_FILE), [new TextEncoder().encode(json)]);
 }
 

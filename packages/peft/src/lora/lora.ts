@@ -474,8 +474,9 @@ export class LoraModel implements AdapterHandle {
    * Writes `adapter_config.json` and `adapter_model.safetensors` as `peft` does, each atomically. PiSSA and OLoRA are
    * written as the equal plain LoRA against the original base, unless `asPlainLora` is false: `peft` then has to redo the
    * same initialisation on load.
+   * @param options.baseModel written as `base_model_name_or_path`.
    */
-  async save(dir: string, options: { name?: string; asPlainLora?: boolean } = {}): Promise<void> {
+  async save(dir: string, options: { name?: string; asPlainLora?: boolean; baseModel?: string } = {}): Promise<void> {
     const name = options.name ?? this.#active[0] ?? this.names[0];
     const layers = this.#layersOf(name).map(([, layer]) => layer);
     const asPlainLora =
@@ -483,7 +484,8 @@ export class LoraModel implements AdapterHandle {
     const tensors = this.stateDict(name, { asPlainLora });
     try {
       const fanInFanOut = layers.some((layer) => layer instanceof LoraLinear && layer.fanInFanOut);
-      await writeAdapter(dir, { config: this.config(name), tensors, fanInFanOut, asPlainLora });
+      const { baseModel } = options;
+      await writeAdapter(dir, { config: this.config(name), tensors, fanInFanOut, asPlainLora, baseModel });
     } finally {
       for (const tensor of tensors.values()) tensor.dispose();
     }

@@ -1,0 +1,25 @@
+#!/usr/bin/env node
+import { AshlarError } from '@ashlar/tensor';
+import { Command } from 'commander';
+import { adaptCommand } from './commands/adapt.ts';
+import { demoCommand } from './commands/demo.ts';
+import { evaluateCommand } from './commands/evaluate.ts';
+import { generateCommand } from './commands/generate.ts';
+import { mergeCommand } from './commands/merge.ts';
+import { pretrainCommand } from './commands/pretrain.ts';
+
+const program = new Command('ashlar-language')
+  .description('Adapt a language model to your own text, and use it.')
+  .showHelpAfterError('(--help shows the options)');
+for (const command of [adaptCommand, generateCommand, evaluateCommand, mergeCommand, pretrainCommand, demoCommand]) {
+  program.addCommand(command.showHelpAfterError('(--help shows the options)'));
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // Errors that Ashlar throws on purpose are for the user; others are bugs and keep their stack.
+  if (!(error instanceof AshlarError)) throw error;
+  process.stderr.write(`error: ${error.message}\n`);
+  process.exitCode = 1;
+}

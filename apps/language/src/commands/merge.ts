@@ -1,0 +1,27 @@
+import { loadLora } from '@ashlar/peft';
+import type { FloatDtype } from '@ashlar/tensor';
+import { Command, Option } from 'commander';
+import { startBackend } from '../backend.ts';
+import { loadLanguageModel, saveLanguageModel } from '../language-model.ts';
+import { BUNDLED_MODEL } from './options.ts';
+
+interface Options {
+  model: string;
+  adapter: string;
+  out: string;
+  dtype: FloatDtype;
+}
+
+export const mergeCommand: Command = new Command('merge')
+  .description("write an adapter into the model's weights")
+  .option('--model <folder or hub id>', 'the model that was adapted', BUNDLED_MODEL)
+  .requiredOption('--adapter <folder>', 'an adapter in the format of Hugging Face PEFT')
+  .requiredOption('--out <folder>', 'where the merged model goes, in the layout of Hugging Face')
+  .addOption(new Option('--dtype <type>', 'type of the weights').choices(['F32', 'F16', 'BF16']).default('F16'))
+  .action(async ({ model, adapter, out, dtype }: Options) => {
+    await startBackend();
+    const language = await loadLanguageModel(model);
+    (await loadLora(language.model, adapter)).mergeAndUnload({ safe: true });
+    await saveLanguageModel(language, out, { dtype });
+    console.log(`Saved to ${out}.`);
+  });

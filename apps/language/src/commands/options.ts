@@ -1,0 +1,61 @@
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { readText, splitDocuments } from '@ashlar/data';
+import { loadLora } from '@ashlar/peft';
+import { InvalidArgumentError } from 'commander';
+import { type Document, mobyDick, stateOfTheUnion } from '../corpora.ts';
+import { type LanguageModel, loadLanguageModel } from '../language-model.ts';
+
+/** The app's own folder, from `src` and from `dist` alike. */
+const APP = dirname(createRequire(import.meta.url).resolve('@ashlar/language/package.json'));
+
+/** The model that comes with the app. */
+export const BUNDLED_MODEL: string = join(APP, 'assets', 'tiny');
+
+/** This program, for running one of its commands in a process of its own. */
+export const CLI: string = join(dirname(fileURLToPath(import.meta.url)), 'cli.js');
+
+/** Parses a number that must be a positive integer. */
+export function positiveInteger(value: string): number {
+  const n = Number(value);
+  if (!Number.isInteger(n) || n < 1) throw new InvalidArgumentError('It must be a positive integer.');
+  return n;
+}
+
+/** Parses an integer of at least 0. */
+export function wholeNumber(value: string): number {
+  const n = Number(value);
+  if (value.trim() === '' || !Number.isSafeInteger(n) || n < 0)
+    throw new InvalidArgumentError('It must be an integer of at least 0.');
+  return n;
+}
+
+/** Parses a number of at least 0. */
+export function nonNegative(value: string): number {
+  const n = Number(value);
+  if (value.trim() === '' || !(n >= 0 && Number.isFinite(n)))
+    throw new InvalidArgumentError('It must be a number of at least 0.');
+  return n;
+}
+
+/** A bundled corpus by its name, or the text at a path. */
+export function documents(text: string): Promise<Document[]> {
+  if (text === 'sotu') return stateOfTheUnion();
+  if (text === 'moby-dick') return mobyDick();
+  return readText(text);
+}
+
+/** The texts to learn and to measure on: the last `count` documents are held out, or the last tenth. */
+export async function splitTexts(text: string, count?: number): Promise<{ train: Document[]; heldOut: Document[] }> {
+  const { train, heldOut } = splitDocuments(await documents(text), { count });
+  return { train: [...train], heldOut: [...heldOut] };
+}
+
+/** A model, with an adapter attached where one is named. */
+export async function openModel(options: { model: string; adapter?: string }): Promise<LanguageModel> {
+  const language = await loadLanguageModel(options.model);
+  if (options.adapter !== undefined) await loadLora(language.model, options.adapter);
+  language.model.eval();
+  return language;
+}

@@ -1,0 +1,72 @@
+import type { CausalLM } from '@ashlar/models';
+import { attach, type LoraConfig, type LoraModel, lora } from '@ashlar/peft';
+import { ConfigError, closestNames, type Rng } from '@ashlar/tensor';
+
+export interface MethodOptions {
+  /** Rank of the update. */
+  rank: number;
+  /** Default `2 * rank`; for PiSSA `rank`. */
+  alpha?: number;
+  /** Names of the modules to adapt, as `targetModules` of peft. */
+  targets: string | readonly string[];
+  /** Dropout on the adapter's input. */
+  dropout: number;
+  rng: Rng;
+}
+
+/** A way to adapt a model. */
+export interface Method {
+  description: string;
+  /** The learning rate that suits it. */
+  learningRate: number;
+  /** Freezes and extends the model; without an adapter everything trains. */
+  attach(model: CausalLM, options: MethodOptions): LoraModel | undefined;
+}
+
+const withLora =
+  (config: LoraConfig, alphaFactor = 2) =>
+  (model: CausalLM, { rank, alpha = alphaFactor * rank, targets, dropout, rng }: MethodOptions): LoraModel =>
+    attach(model, lora({ r: rank, loraAlpha: alpha, targetModules: targets, loraDropout: dropout, ...config }), {
+      rng,
+    });
+
+/** The methods of `adapt --method`, by name. */
+export const METHODS: Readonly<Record<string, Method>> = {
+  lora: {
+    description: 'low-rank updates, mergeable (Hu et al. 2021)',
+    learningRate: 2e-3,
+    attach: withLora({}),
+  },
+  rslora: {
+    description: 'LoRA scaled by alpha / sqrt(rank), for large ranks (Kalajdzievski 2023)',
+    learningRate: 2e-3,
+    attach: withLora({ useRslora: true }),
+  },
+  dora: {
+    description: 'LoRA with a trained magnitude per output (Liu et al. 2024)',
+    learningRate: 2e-3,
+    attach: withLora({ useDora: true }),
+  },
+  pissa: {
+    description: 'LoRA that starts from the principal components of the weights (Meng et al. 2024)',
+    learningRate: 1e-3,
+    attach: withLora({ initLoraWeights: 'pissa' }, 1),
+  },
+  full: {
+    description: 'full fine-tuning: every weight trains',
+    learningRate: 5e-4,
+    attach: (model) => {
+      model.unfreeze();
+      return undefined;
+    },
+  },
+};
+
+/** @throws ConfigError naming the methods there are. */
+export function method(name: string): Method {
+  if (Object.hasOwn(METHODS, name)) return METHODS[name];
+  const names = Object.keys(METHODS);
+  throw new ConfigError(
+    `method is '${name}'; it must be one of ${names.join(', ')} (closest: ${closestNames(name, names, 1)}).`,
+  );
+}
