@@ -1,28 +1,42 @@
-import type { KeyValueCache } from '@ashlar/nn';
-import { Module, range, slice, type Tensor } from '@ashlar/tensor';
+import { type KeyValueCache, tokenPositions } from '@ashlar/nn';
+import { Module, ShapeError, slice, type Tensor } from '@ashlar/tensor';
 
 export interface CausalLMInput {
-  /** Keys and values of the tokens before; the new ones are appended. */
+  /** What earlier tokens left; the new ones are added to it. */
   cache?: KeyValueCache;
-  /** Positions of the tokens, `[seq]`; default counted on from the cache. Not together with a cache. */
+  /** Positions of the tokens, `[seq]`. Default 0, 1 …, counted on from the cache. */
   positions?: Tensor;
   /** Logits of the last token only, `[batch, 1, vocab]`. */
   lastOnly?: boolean;
 }
 
+/** What every layer of one forward pass shares. */
+export interface Pass {
+  positions: Tensor;
+  cache?: KeyValueCache;
+}
+
+/** The fields that every language model's `config.json` has. */
+export interface CausalLMConfig {
+  readonly model_type: string;
+  readonly vocab_size: number;
+  /** The token, or tokens, that end a text. */
+  readonly eos_token_id?: number | readonly number[];
+}
+
 /** A language model: token ids `[batch, seq]` (int32) to logits `[batch, seq, vocab]`. */
 export abstract class CausalLM extends Module<[Tensor, CausalLMInput?]> {
   /** As in the model's `config.json`, under Hugging Face's names. */
-  abstract readonly config: { readonly model_type: string; readonly vocab_size: number };
+  abstract readonly config: CausalLMConfig;
   /** Tokens that the model was made for. */
   abstract readonly contextLength: number;
 
-  /** Positions of the queries and of all keys for `seq` new tokens. Runs inside a `tidy`. */
-  protected positions(seq: number, { cache, positions }: CausalLMInput): { qPositions: Tensor; kPositions: Tensor } {
-    if (positions !== undefined) return { qPositions: positions, kPositions: positions };
-    const before = cache?.length ?? 0;
-    const kPositions = range(0, before + seq, 1, 'int32');
-    return { kPositions, qPositions: before === 0 ? kPositions : range(before, before + seq, 1, 'int32') };
+  /** @throws ShapeError unless `ids` is int32 `[batch, seq]`. */
+  protected pass(ids: Tensor, { cache, positions }: CausalLMInput): Pass {
+    if (ids.rank !== 2 || ids.dtype !== 'int32') {
+      throw new ShapeError(`A language model takes int32 token ids [batch, seq], not ${ids.dtype} [${ids.shape}].`);
+    }
+    return { cache, positions: positions ?? tokenPositions(ids.shape[1] as number, cache?.length) };
   }
 }
 

@@ -1,26 +1,28 @@
-import { FormatError } from '@ashlar/tensor';
+import { type AshlarError, ConfigError, FormatError } from '@ashlar/tensor';
 
-/** Reads the fields of a `config.json` from a stranger, naming the file and the field in every error. */
+/** Reads the fields of a `config.json`, which may come from a stranger. */
 export class ConfigReader {
-  readonly source: string;
-  readonly #json: Readonly<Record<string, unknown>>;
+  /** All fields as they came. */
+  readonly fields: Readonly<Record<string, unknown>>;
+  readonly #source: string | undefined;
 
-  /** @throws FormatError if `json` is no object. */
-  constructor(json: unknown, source: string = 'config.json') {
-    if (typeof json !== 'object' || json === null || Array.isArray(json)) {
-      throw new FormatError(`${source} holds no object.`);
-    }
-    this.source = source;
-    this.#json = json as Record<string, unknown>;
+  /**
+   * @param source the file, named in errors, which are then FormatErrors; without one they are ConfigErrors.
+   * @throws FormatError or ConfigError if `json` is no object.
+   */
+  constructor(json: unknown, source?: string) {
+    this.#source = source;
+    if (typeof json !== 'object' || json === null || Array.isArray(json)) throw this.error('the config is no object.');
+    this.fields = json as Record<string, unknown>;
   }
 
   /** A field that is neither absent nor null. */
   raw(name: string): unknown {
-    return Object.hasOwn(this.#json, name) ? (this.#json[name] ?? undefined) : undefined;
+    return Object.hasOwn(this.fields, name) ? (this.fields[name] ?? undefined) : undefined;
   }
 
   /** A positive integer of at most `max`. */
-  size(name: string, fallback?: number, max = 2 ** 24): number {
+  size(name: string, fallback?: number, max: number = 2 ** 24): number {
     return this.#number(
       name,
       fallback,
@@ -39,25 +41,53 @@ export class ConfigReader {
 
   flag(name: string, fallback: boolean): boolean {
     const value = this.raw(name) ?? fallback;
-    if (typeof value !== 'boolean') throw this.#refuse(name, value, 'true or false');
+    if (typeof value !== 'boolean') throw this.refuse(name, value, 'true or false');
     return value;
   }
 
   choice(name: string, fallback: string, allowed: readonly string[]): string {
     const value = this.raw(name) ?? fallback;
     if (typeof value !== 'string' || !allowed.includes(value)) {
-      throw this.#refuse(name, value, `one of ${allowed.join(', ')}`);
+      throw this.refuse(name, value, `one of ${allowed.join(', ')}`);
     }
     return value;
   }
 
-  #number(name: string, fallback: number | undefined, may: string, ok: (n: number) => boolean): number {
-    const value = this.raw(name) ?? fallback;
-    if (typeof value !== 'number' || !ok(value)) throw this.#refuse(name, value, may);
-    return value;
+  /** A token id, a list of them, or nothing. */
+  tokens(name: string): number | number[] | undefined {
+    const value = this.raw(name);
+    const isToken = (id: unknown): boolean => Number.isSafeInteger(id);
+    if (value === undefined || isToken(value)) return value as number | undefined;
+    if (Array.isArray(value) && value.every(isToken)) return value;
+    throw this.refuse(name, value, 'an integer, a list of integers or null');
   }
 
-  #refuse(name: string, value: unknown, may: string): FormatError {
-    return new FormatError(`${this.source}: ${name} is ${JSON.stringify(value)}; it must be ${may}.`);
+  /** An object of finite numbers and flags, and of strings under keys that end in `type`; null fields are left out. */
+  record(name: string): Record<string, unknown> | undefined {
+    const value = this.raw(name);
+    if (value === undefined) return undefined;
+    if (typeof value !== 'object' || Array.isArray(value)) throw this.refuse(name, value, 'an object or null');
+    const entries = Object.entries(value as object).filter(([, field]) => field !== null);
+    for (const [key, field] of entries) {
+      const isText = key.endsWith('type');
+      if (isText ? typeof field === 'string' : Number.isFinite(field) || typeof field === 'boolean') continue;
+      throw this.refuse(`${name}.${key}`, field, isText ? 'a string' : 'a number or a flag');
+    }
+    return Object.fromEntries(entries);
+  }
+
+  refuse(name: string, value: unknown, may: string): AshlarError {
+    const text = JSON.stringify(value) ?? String(value);
+    return this.error(`${name} is ${text.length > 100 ? `${text.slice(0, 100)}…` : text}; it must be ${may}.`);
+  }
+
+  error(problem: string): AshlarError {
+    return this.#source === undefined ? new ConfigError(problem) : new FormatError(`${this.#source}: ${problem}`);
+  }
+
+  #number(name: string, fallback: number | undefined, may: string, ok: (n: number) => boolean): number {
+    const value = this.raw(name) ?? fallback;
+    if (typeof value !== 'number' || !ok(value)) throw this.refuse(name, value, may);
+    return value;
   }
 }

@@ -6,21 +6,19 @@ import {
   Conv1D,
   Dropout,
   Embedding,
-  type KeyValueCache,
   LayerNorm,
   Linear,
   mergeHeads,
   normal_,
   splitHeads,
 } from '@ashlar/nn';
-import { add, FormatError, Module, type PositionEncoding, type Rng, split, type Tensor } from '@ashlar/tensor';
-import { CausalLM, type CausalLMInput, lastToken } from './causal-lm.ts';
+import { add, Module, type PositionEncoding, type Rng, split, type Tensor } from '@ashlar/tensor';
+import { CausalLM, type CausalLMConfig, type CausalLMInput, lastToken, type Pass } from './causal-lm.ts';
 import { ConfigReader } from './config.ts';
 
-/** The fields of a GPT-2 `config.json` that the model depends on. */
-export interface Gpt2Config {
+/** The fields of a GPT-2 `config.json` that the model depends on; others are kept as they came. */
+export interface Gpt2Config extends CausalLMConfig {
   readonly model_type: 'gpt2';
-  readonly vocab_size: number;
   readonly n_positions: number;
   readonly n_embd: number;
   readonly n_layer: number;
@@ -33,17 +31,24 @@ export interface Gpt2Config {
   readonly layer_norm_epsilon: number;
   readonly initializer_range: number;
   readonly tie_word_embeddings: boolean;
+  /** Whether logits are divided by the square root of a head's width. */
+  readonly scale_attn_weights: boolean;
+  /** Whether those of layer `i` are also divided by `i + 1`. */
+  readonly scale_attn_by_inverse_layer_idx: boolean;
 }
 
-/** Checks a `config.json` and fills in Hugging Face's defaults. @throws FormatError naming the file and the field. */
+/**
+ * Checks a `config.json` and fills in Hugging Face's defaults.
+ * @param source the file, if there is one. @throws FormatError naming it and the field; without one ConfigError.
+ */
 export function gpt2Config(json: unknown, source?: string): Gpt2Config {
   const read = new ConfigReader(json, source);
   const n_embd = read.size('n_embd', 768);
   const n_head = read.size('n_head', 12);
-  if (n_embd % n_head !== 0) {
-    throw new FormatError(`${read.source}: n_head is ${n_head}; it must divide n_embd, ${n_embd}.`);
-  }
+  if (n_embd % n_head !== 0) throw read.refuse('n_head', n_head, `a divisor of n_embd, ${n_embd}`);
+  if (read.flag('add_cross_attention', false)) throw read.refuse('add_cross_attention', true, 'false');
   return {
+    ...read.fields,
     model_type: 'gpt2',
     vocab_size: read.size('vocab_size', 50257),
     n_positions: read.size('n_positions', 1024),
@@ -58,14 +63,10 @@ export function gpt2Config(json: unknown, source?: string): Gpt2Config {
     layer_norm_epsilon: read.positive('layer_norm_epsilon', 1e-5),
     initializer_range: read.positive('initializer_range', 0.02),
     tie_word_embeddings: read.flag('tie_word_embeddings', true),
+    scale_attn_weights: read.flag('scale_attn_weights', true),
+    scale_attn_by_inverse_layer_idx: read.flag('scale_attn_by_inverse_layer_idx', false),
+    eos_token_id: read.tokens('eos_token_id'),
   };
-}
-
-/** What every layer of one forward pass shares. */
-interface Pass {
-  qPositions: Tensor;
-  kPositions: Tensor;
-  cache?: KeyValueCache;
 }
 
 class Gpt2Attention extends Module<[Tensor, Pass]> {
@@ -76,6 +77,7 @@ class Gpt2Attention extends Module<[Tensor, Pass]> {
   readonly #heads: number;
   readonly #encoding: PositionEncoding;
   readonly #layer: number;
+  readonly #scale: number;
 
   constructor(config: Gpt2Config, encoding: PositionEncoding, layer: number, rng: Rng) {
     super();
@@ -89,17 +91,20 @@ class Gpt2Attention extends Module<[Tensor, Pass]> {
     this.#heads = n_head;
     this.#encoding = encoding;
     this.#layer = layer;
+    const width = config.scale_attn_weights ? Math.sqrt(n_embd / n_head) : 1;
+    this.#scale = 1 / (config.scale_attn_by_inverse_layer_idx ? width * (layer + 1) : width);
   }
 
-  override forward(x: Tensor, { qPositions, kPositions, cache }: Pass): Tensor {
-    const [q, ownK, ownV] = split(this.c_attn.apply(x), 3, 2).map((part) => splitHeads(part, this.#heads));
-    const { k, v } = cache?.append(this.#layer, ownK, ownV) ?? { k: ownK, v: ownV };
-    const mixed = attend(q, k, v, {
+  override forward(x: Tensor, { positions, cache }: Pass): Tensor {
+    const [q, keys, values] = split(this.c_attn.apply(x), 3, 2).map((part) => splitHeads(part, this.#heads));
+    const all = cache?.append(this.#layer, keys, values, positions) ?? { keys, values, positions };
+    const mixed = attend(q, all.keys, all.values, {
       encoding: this.#encoding,
-      qPositions,
-      kPositions,
+      qPositions: positions,
+      kPositions: all.positions,
       layer: this.#layer,
       causal: true,
+      scale: this.#scale,
       dropout: this.attn_dropout,
     });
     return this.resid_dropout.apply(this.c_proj.apply(mergeHeads(mixed)));
@@ -150,30 +155,32 @@ class Gpt2Block extends Module<[Tensor, Pass]> {
 
 class Gpt2Model extends Module<[Tensor, Pass]> {
   readonly wte: Embedding;
-  /** The learned positions; absent where another encoding takes their place. */
+  /** The learned positions; absent where `encoding` takes their place. */
   readonly wpe?: LearnedAbsolute;
+  readonly encoding?: PositionEncoding;
   readonly drop: Dropout;
   readonly h: Gpt2Block[];
   readonly ln_f: LayerNorm;
-  readonly #encoding: PositionEncoding;
 
   constructor(config: Gpt2Config, rng: Rng, encoding?: PositionEncoding) {
     super();
     const { vocab_size, n_positions, n_embd, n_layer, initializer_range: std, layer_norm_epsilon: eps } = config;
     this.wte = new Embedding(vocab_size, n_embd, { init: normal_({ std }), rng: rng.fork('wte') });
-    if (encoding === undefined) {
-      this.wpe = new LearnedAbsolute({ maxPositions: n_positions, dim: n_embd, std, rng: rng.fork('wpe') });
-    }
-    this.#encoding = encoding ?? (this.wpe as LearnedAbsolute);
+    const learned = new LearnedAbsolute({ maxPositions: n_positions, dim: n_embd, std, rng: rng.fork('wpe') });
+    if (encoding === undefined) this.wpe = learned;
+    else this.encoding = encoding;
     this.drop = new Dropout(config.embd_pdrop, rng.fork('drop'));
-    this.h = Array.from({ length: n_layer }, (_, i) => new Gpt2Block(config, this.#encoding, i, rng.fork('h').fork(i)));
+    this.h = Array.from(
+      { length: n_layer },
+      (_, i) => new Gpt2Block(config, encoding ?? learned, i, rng.fork('h').fork(i)),
+    );
     this.ln_f = new LayerNorm(n_embd, { eps });
   }
 
   override forward(ids: Tensor, pass: Pass): Tensor {
-    let x = this.wte.apply(ids);
-    if (this.#encoding.embed !== undefined) x = add(x, this.#encoding.embed(pass.qPositions));
-    x = this.drop.apply(x);
+    const tokens = this.wte.apply(ids);
+    const embedded = (this.wpe ?? this.encoding)?.embed?.(pass.positions);
+    let x = this.drop.apply(embedded === undefined ? tokens : add(tokens, embedded));
     for (const block of this.h) x = block.apply(x, pass);
     return this.ln_f.apply(x);
   }
@@ -189,12 +196,14 @@ export class Gpt2 extends CausalLM {
   readonly lm_head: Linear;
 
   /**
-   * @param config a `config.json`, checked and filled in as by `gpt2Config`.
-   * @param options.encoding in place of the learned positions.
+   * @param config the object of a `config.json`, checked and filled in as by `gpt2Config`.
+   * @param options.encoding in place of the learned positions; its parameters, if any, become the model's.
+   * @param options.source the file that `config` is from, named in errors.
+   * @throws ConfigError naming the field that is out of range; FormatError where there is a `source`.
    */
-  constructor(config: unknown, options: { rng: Rng; encoding?: PositionEncoding }) {
+  constructor(config: unknown, options: { rng: Rng; encoding?: PositionEncoding; source?: string }) {
     super();
-    this.config = gpt2Config(config);
+    this.config = gpt2Config(config, options.source);
     const { vocab_size, n_embd, initializer_range: std, tie_word_embeddings } = this.config;
     const { rng, encoding } = options;
     this.transformer = new Gpt2Model(this.config, rng.fork('transformer'), encoding);
@@ -207,8 +216,7 @@ export class Gpt2 extends CausalLM {
   }
 
   override forward(ids: Tensor, input: CausalLMInput = {}): Tensor {
-    const pass = { ...this.positions(ids.shape[1] as number, input), cache: input.cache };
-    const hidden = this.transformer.apply(ids, pass);
+    const hidden = this.transformer.apply(ids, this.pass(ids, input));
     return this.lm_head.apply(input.lastOnly ? lastToken(hidden) : hidden);
   }
 }

@@ -1,25 +1,25 @@
-import { type RopeModelConfig, ropeFromConfig } from '@ashlar/encodings';
+import { type RopeScaling, ropeFromConfig } from '@ashlar/encodings';
 import {
-  activation,
   activationNames,
   attend,
+  Dropout,
   Embedding,
   type Initializer,
-  type KeyValueCache,
   Linear,
   mergeHeads,
   normal_,
   RMSNorm,
+  SwiGLU,
   splitHeads,
+  zeros_,
 } from '@ashlar/nn';
-import { add, FormatError, Module, mul, type PositionEncoding, type Rng, type Tensor } from '@ashlar/tensor';
-import { CausalLM, type CausalLMInput, lastToken } from './causal-lm.ts';
+import { AshlarError, add, FormatError, Module, type PositionEncoding, type Rng, type Tensor } from '@ashlar/tensor';
+import { CausalLM, type CausalLMConfig, type CausalLMInput, lastToken, type Pass } from './causal-lm.ts';
 import { ConfigReader } from './config.ts';
 
-/** The fields of a Llama `config.json` that the model depends on. */
-export interface LlamaConfig {
+/** The fields of a Llama `config.json` that the model depends on; others are kept as they came. */
+export interface LlamaConfig extends CausalLMConfig {
   readonly model_type: 'llama';
-  readonly vocab_size: number;
   readonly hidden_size: number;
   readonly intermediate_size: number;
   readonly num_hidden_layers: number;
@@ -31,32 +31,34 @@ export interface LlamaConfig {
   readonly hidden_act: string;
   readonly rms_norm_eps: number;
   readonly rope_theta: number;
-  readonly rope_scaling?: RopeModelConfig['rope_scaling'];
-  readonly rope_parameters?: RopeModelConfig['rope_parameters'];
+  /** A newer config's `rope_parameters` is taken apart into `rope_theta` and this. */
+  readonly rope_scaling: RopeScaling | null;
   readonly attention_bias: boolean;
+  readonly attention_dropout: number;
   readonly mlp_bias: boolean;
   readonly tie_word_embeddings: boolean;
   readonly initializer_range: number;
 }
 
-/** Checks a `config.json` and fills in Hugging Face's defaults. @throws FormatError naming the file and the field. */
+/**
+ * Checks a `config.json` and fills in Hugging Face's defaults.
+ * @param source the file, if there is one. @throws FormatError naming it and the field; without one ConfigError.
+ */
 export function llamaConfig(json: unknown, source?: string): LlamaConfig {
   const read = new ConfigReader(json, source);
   const hidden_size = read.size('hidden_size');
   const num_attention_heads = read.size('num_attention_heads');
   const num_key_value_heads = read.size('num_key_value_heads', num_attention_heads);
   if (num_attention_heads % num_key_value_heads !== 0) {
-    throw new FormatError(
-      `${read.source}: num_key_value_heads is ${num_key_value_heads}; it must divide num_attention_heads, ${num_attention_heads}.`,
-    );
+    const may = `a divisor of num_attention_heads, ${num_attention_heads}`;
+    throw read.refuse('num_key_value_heads', num_key_value_heads, may);
   }
-  const rope = { rope_scaling: read.raw('rope_scaling'), rope_parameters: read.raw('rope_parameters') };
-  for (const [name, value] of Object.entries(rope)) {
-    if (value !== undefined && typeof value !== 'object') {
-      throw new FormatError(`${read.source}: ${name} is ${JSON.stringify(value)}; it must be an object or null.`);
-    }
+  if (read.raw('head_dim') === undefined && hidden_size % num_attention_heads !== 0) {
+    throw read.refuse('num_attention_heads', num_attention_heads, `a divisor of hidden_size, ${hidden_size}`);
   }
+  const { rope_parameters: _, ...fields } = read.fields;
   return {
+    ...fields,
     model_type: 'llama',
     vocab_size: read.size('vocab_size'),
     hidden_size,
@@ -64,24 +66,39 @@ export function llamaConfig(json: unknown, source?: string): LlamaConfig {
     num_hidden_layers: read.size('num_hidden_layers', undefined, 1000),
     num_attention_heads,
     num_key_value_heads,
-    head_dim: read.size('head_dim', hidden_size / num_attention_heads),
+    head_dim: read.size('head_dim', hidden_size / num_attention_heads, 2 ** 16),
     max_position_embeddings: read.size('max_position_embeddings', 2048),
     hidden_act: read.choice('hidden_act', 'silu', activationNames),
     rms_norm_eps: read.positive('rms_norm_eps', 1e-6),
-    rope_theta: read.positive('rope_theta', 10000),
-    ...(rope as Pick<LlamaConfig, 'rope_scaling' | 'rope_parameters'>),
+    ...ropeFields(read),
     attention_bias: read.flag('attention_bias', false),
+    attention_dropout: read.probability('attention_dropout', 0),
     mlp_bias: read.flag('mlp_bias', false),
     tie_word_embeddings: read.flag('tie_word_embeddings', false),
     initializer_range: read.positive('initializer_range', 0.02),
+    eos_token_id: read.tokens('eos_token_id'),
   };
 }
 
-/** What every layer of one forward pass shares. */
-interface Pass {
-  qPositions: Tensor;
-  kPositions: Tensor;
-  cache?: KeyValueCache;
+/** From either form: `rope_theta` beside `rope_scaling`, or the newer `rope_parameters`, which holds the base too. */
+function ropeFields(read: ConfigReader): Pick<LlamaConfig, 'rope_theta' | 'rope_scaling'> {
+  const theta = read.positive('rope_theta', 10000);
+  const parameters = read.record('rope_parameters');
+  if (parameters === undefined)
+    return { rope_theta: theta, rope_scaling: (read.record('rope_scaling') as RopeScaling | undefined) ?? null };
+  const { rope_theta = theta, ...scaling } = parameters;
+  if (typeof rope_theta !== 'number') throw read.refuse('rope_parameters.rope_theta', rope_theta, 'a number');
+  const scaled = (scaling.rope_type ?? 'default') !== 'default';
+  return { rope_theta, rope_scaling: scaled ? scaling : null };
+}
+
+function rope(config: LlamaConfig, source: string | undefined): PositionEncoding {
+  try {
+    return ropeFromConfig(config);
+  } catch (error) {
+    if (source === undefined || !(error instanceof AshlarError)) throw error;
+    throw new FormatError(`${source}: ${error.message}`, { cause: error });
+  }
 }
 
 interface Parts {
@@ -95,6 +112,7 @@ class LlamaAttention extends Module<[Tensor, Pass]> {
   readonly k_proj: Linear;
   readonly v_proj: Linear;
   readonly o_proj: Linear;
+  readonly dropout: Dropout;
   readonly #config: LlamaConfig;
   readonly #encoding: PositionEncoding;
   readonly #layer: number;
@@ -103,47 +121,32 @@ class LlamaAttention extends Module<[Tensor, Pass]> {
     super();
     const { hidden_size, num_attention_heads, num_key_value_heads, head_dim, attention_bias: bias } = config;
     const linear = (inFeatures: number, outFeatures: number, name: string): Linear =>
-      new Linear(inFeatures, outFeatures, { bias, init, rng: rng.fork(name) });
+      new Linear(inFeatures, outFeatures, { bias, init, biasInit: zeros_(), rng: rng.fork(name) });
     this.q_proj = linear(hidden_size, num_attention_heads * head_dim, 'q_proj');
     this.k_proj = linear(hidden_size, num_key_value_heads * head_dim, 'k_proj');
     this.v_proj = linear(hidden_size, num_key_value_heads * head_dim, 'v_proj');
     this.o_proj = linear(num_attention_heads * head_dim, hidden_size, 'o_proj');
+    this.dropout = new Dropout(config.attention_dropout, rng.fork('dropout'));
     this.#config = config;
     this.#encoding = encoding;
     this.#layer = layer;
   }
 
-  override forward(x: Tensor, { qPositions, kPositions, cache }: Pass): Tensor {
+  override forward(x: Tensor, { positions, cache }: Pass): Tensor {
     const { num_attention_heads, num_key_value_heads } = this.#config;
     const q = splitHeads(this.q_proj.apply(x), num_attention_heads);
-    const ownK = splitHeads(this.k_proj.apply(x), num_key_value_heads);
-    const ownV = splitHeads(this.v_proj.apply(x), num_key_value_heads);
-    const { k, v } = cache?.append(this.#layer, ownK, ownV) ?? { k: ownK, v: ownV };
-    const encoding = this.#encoding;
-    const mixed = attend(q, k, v, { encoding, qPositions, kPositions, layer: this.#layer, causal: true });
+    const keys = splitHeads(this.k_proj.apply(x), num_key_value_heads);
+    const values = splitHeads(this.v_proj.apply(x), num_key_value_heads);
+    const all = cache?.append(this.#layer, keys, values, positions) ?? { keys, values, positions };
+    const mixed = attend(q, all.keys, all.values, {
+      encoding: this.#encoding,
+      qPositions: positions,
+      kPositions: all.positions,
+      layer: this.#layer,
+      causal: true,
+      dropout: this.dropout,
+    });
     return this.o_proj.apply(mergeHeads(mixed));
-  }
-}
-
-class LlamaMlp extends Module {
-  readonly gate_proj: Linear;
-  readonly up_proj: Linear;
-  readonly down_proj: Linear;
-  readonly #activation: (x: Tensor) => Tensor;
-
-  constructor({ config, init }: Parts, rng: Rng) {
-    super();
-    const { hidden_size, intermediate_size, mlp_bias: bias } = config;
-    const linear = (inFeatures: number, outFeatures: number, name: string): Linear =>
-      new Linear(inFeatures, outFeatures, { bias, init, rng: rng.fork(name) });
-    this.gate_proj = linear(hidden_size, intermediate_size, 'gate_proj');
-    this.up_proj = linear(hidden_size, intermediate_size, 'up_proj');
-    this.down_proj = linear(intermediate_size, hidden_size, 'down_proj');
-    this.#activation = activation(config.hidden_act);
-  }
-
-  override forward(x: Tensor): Tensor {
-    return this.down_proj.apply(mul(this.#activation(this.gate_proj.apply(x)), this.up_proj.apply(x)));
   }
 }
 
@@ -151,15 +154,21 @@ class LlamaDecoderLayer extends Module<[Tensor, Pass]> {
   readonly input_layernorm: RMSNorm;
   readonly self_attn: LlamaAttention;
   readonly post_attention_layernorm: RMSNorm;
-  readonly mlp: LlamaMlp;
+  readonly mlp: SwiGLU;
 
   constructor(parts: Parts, layer: number, rng: Rng) {
     super();
-    const { hidden_size, rms_norm_eps: eps } = parts.config;
+    const { hidden_size, intermediate_size, rms_norm_eps: eps, hidden_act, mlp_bias: bias } = parts.config;
     this.input_layernorm = new RMSNorm(hidden_size, { eps });
     this.self_attn = new LlamaAttention(parts, layer, rng.fork('self_attn'));
     this.post_attention_layernorm = new RMSNorm(hidden_size, { eps });
-    this.mlp = new LlamaMlp(parts, rng.fork('mlp'));
+    this.mlp = new SwiGLU(hidden_size, intermediate_size, {
+      activation: hidden_act,
+      bias,
+      init: parts.init,
+      biasInit: zeros_(),
+      rng: rng.fork('mlp'),
+    });
   }
 
   override forward(x: Tensor, pass: Pass): Tensor {
@@ -172,12 +181,12 @@ class LlamaModel extends Module<[Tensor, Pass]> {
   readonly embed_tokens: Embedding;
   readonly layers: LlamaDecoderLayer[];
   readonly norm: RMSNorm;
-  readonly #encoding: PositionEncoding;
+  readonly encoding: PositionEncoding;
 
   constructor(parts: Parts, rng: Rng) {
     super();
     const { vocab_size, hidden_size, num_hidden_layers, rms_norm_eps: eps } = parts.config;
-    this.#encoding = parts.encoding;
+    this.encoding = parts.encoding;
     this.embed_tokens = new Embedding(vocab_size, hidden_size, { init: parts.init, rng: rng.fork('embed_tokens') });
     this.layers = Array.from(
       { length: num_hidden_layers },
@@ -187,8 +196,9 @@ class LlamaModel extends Module<[Tensor, Pass]> {
   }
 
   override forward(ids: Tensor, pass: Pass): Tensor {
-    let x = this.embed_tokens.apply(ids);
-    if (this.#encoding.embed !== undefined) x = add(x, this.#encoding.embed(pass.qPositions));
+    const tokens = this.embed_tokens.apply(ids);
+    const embedded = this.encoding.embed?.(pass.positions);
+    let x = embedded === undefined ? tokens : add(tokens, embedded);
     for (const layer of this.layers) x = layer.apply(x, pass);
     return this.norm.apply(x);
   }
@@ -204,14 +214,16 @@ export class Llama extends CausalLM {
   readonly lm_head: Linear;
 
   /**
-   * @param config a `config.json`, checked and filled in as by `llamaConfig`.
-   * @param options.encoding in place of the config's rotary one.
+   * @param config the object of a `config.json`, checked and filled in as by `llamaConfig`.
+   * @param options.encoding in place of the config's rotary one; its parameters, if any, become the model's.
+   * @param options.source the file that `config` is from, named in errors.
+   * @throws ConfigError naming the field that is out of range; FormatError where there is a `source`.
    */
-  constructor(config: unknown, options: { rng: Rng; encoding?: PositionEncoding }) {
+  constructor(config: unknown, options: { rng: Rng; encoding?: PositionEncoding; source?: string }) {
     super();
-    this.config = llamaConfig(config);
+    this.config = llamaConfig(config, options.source);
     const { vocab_size, hidden_size, initializer_range, tie_word_embeddings } = this.config;
-    const { rng, encoding = ropeFromConfig(this.config) } = options;
+    const { rng, encoding = rope(this.config, options.source) } = options;
     const init = normal_({ std: initializer_range });
     this.model = new LlamaModel({ config: this.config, encoding, init }, rng.fork('model'));
     this.lm_head = new Linear(hidden_size, vocab_size, { bias: false, init, rng: rng.fork('lm_head') });
@@ -223,7 +235,7 @@ export class Llama extends CausalLM {
   }
 
   override forward(ids: Tensor, input: CausalLMInput = {}): Tensor {
-    const hidden = this.model.apply(ids, { ...this.positions(ids.shape[1] as number, input), cache: input.cache });
+    const hidden = this.model.apply(ids, this.pass(ids, input));
     return this.lm_head.apply(input.lastOnly ? lastToken(hidden) : hidden);
   }
 }

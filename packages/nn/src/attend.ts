@@ -1,97 +1,134 @@
 import {
   add,
+  cast,
+  type Module,
   matMul,
   mul,
   type PositionEncoding,
+  range,
   repeatInterleave,
   reshape,
   ShapeError,
   softmax,
+  sub,
   type Tensor,
-  tensor2d,
+  tidy,
+  transpose,
 } from '@ashlar/tensor';
-import type { Dropout } from './dropout.ts';
+import { causalMask, MASKED, positionMask } from './causal-mask.ts';
 
 export interface AttendOptions {
-  /** How logits know of positions; default not at all. */
+  /** Default none. */
   encoding?: PositionEncoding;
-  /** `[q]` or `[q, axes]`. */
-  qPositions: Tensor;
-  /** `[k]` or `[k, axes]`. */
-  kPositions: Tensor;
-  /** Index of the layer, for encodings with parameters per layer. Default 0. */
+  /** `[q]` or `[q, axes]`. Default: the queries are the last of the keys. */
+  qPositions?: Tensor;
+  /** `[k]` or `[k, axes]`. Default 0, 1 … */
+  kPositions?: Tensor;
+  /** Index of the layer, which the encoding is told. Default 0. */
   layer?: number;
   /**
-   * Whether a query sees only keys up to itself, by order in the sequence (not by position): queries are taken to be the
-   * last `q` of the `k` tokens, as with a key-value cache. Default false.
+   * `true`: the queries are the last of the keys, and none sees a later key (by index: right also where positions repeat
+   * or are no integers). `'position'`: a query sees the keys whose position, of one axis, is at most its own. Default
+   * false.
    */
-  causal?: boolean;
-  /** Added to the logits: anything that broadcasts to `[batch, heads, q, k]`; -1e9 hides a key. */
+  causal?: boolean | 'position';
+  /**
+   * Broadcasts to `[batch, heads, q, k]`. bool: true where a query may see a key; float32: added to the logits. A query
+   * that a bool mask lets see nothing gets a finite, meaningless result.
+   */
   mask?: Tensor;
-  /** Default `1 / sqrt(headDim)`. */
+  /** What the products of queries and keys are multiplied by. Default `1 / sqrt(headDim)`. */
   scale?: number;
   /** Applied to the attention weights. */
-  dropout?: Dropout;
+  dropout?: Module;
 }
 
 /**
- * Scaled dot-product attention, `softmax(scale q k^T + bias + mask) v`, with any position encoding.
+ * Scaled dot-product attention, `softmax(scale q k^T + bias + mask) v`, with the position encoding's `rotate` applied to
+ * `q` and `k` before and its `bias` added after scaling; or with the encoding's own `scores` in place of all that, `scale`
+ * included.
  *
- * Grouped-query attention: `kvHeads` divides `heads`, and each key head serves the `heads / kvHeads` consecutive query
- * heads; keys and values are not copied unless the encoding computes the logits itself.
- * @param q `[batch, heads, q, headDim]`, unrotated. @param k `[batch, kvHeads, k, headDim]`, unrotated.
+ * There may be fewer key heads than query heads (grouped-query attention): query heads `h g .. h g + g - 1` share key
+ * head `h`, which is not copied for them unless the encoding computes the scores.
+ *
+ * Source: Vaswani et al. 2017, arXiv 1706.03762; Ainslie et al. 2023, arXiv 2305.13245 (grouped queries).
+ * @param q `[batch, heads, q, headDim]`.
+ * @param k `[batch, kvHeads, k, headDim]`.
  * @param v `[batch, kvHeads, k, valueDim]`.
- * @returns `[batch, heads, q, valueDim]`. Runs inside a `tidy`.
- * @throws ShapeError if the shapes do not fit each other.
+ * @returns `[batch, heads, q, valueDim]`.
+ * @throws ShapeError if the shapes do not fit.
  */
-export function attend(q: Tensor, k: Tensor, v: Tensor, options: AttendOptions): Tensor {
-  const [batch, heads, qLength, headDim] = q.shape;
-  const [kBatch, kvHeads, kLength, kDim] = k.shape;
-  const fits =
-    q.rank === 4 && k.rank === 4 && v.rank === 4 && batch === kBatch && headDim === kDim && heads % kvHeads === 0;
-  if (!fits || String(v.shape.slice(0, 3)) !== String(k.shape.slice(0, 3))) {
-    throw new ShapeError(
-      `attend takes q [batch, heads, q, dim] and k, v [batch, kvHeads, k, dim] with kvHeads dividing heads, not ` +
-        `[${q.shape}], [${k.shape}], [${v.shape}].`,
-    );
-  }
-  const { encoding, qPositions, kPositions, layer = 0, causal = false, mask, dropout } = options;
-  const { scale = 1 / Math.sqrt(headDim) } = options;
-  const context = { layer };
-  const groups = heads / kvHeads;
-  let logits: Tensor;
-  if (encoding?.scores !== undefined) {
-    logits = encoding.scores(q, repeatInterleave(k, groups, 1), qPositions, kPositions, context);
-  } else {
-    const [rq, rk] = encoding?.rotate?.(q, k, qPositions, kPositions, context) ?? [q, k];
-    const grouped = reshape(mul(rq, scale), [batch, kvHeads, groups * qLength, headDim]);
-    logits = reshape(matMul(grouped, rk, false, true), [batch, heads, qLength, kLength]);
-    if (encoding?.bias !== undefined) logits = add(logits, encoding.bias(qPositions, kPositions, context));
-  }
-  // One query at the end sees everything.
-  if (causal && qLength > 1) logits = add(logits, causalMask(qLength, kLength));
-  if (mask !== undefined) logits = add(logits, mask);
-  const probabilities = softmax(logits, -1);
-  const weights = dropout === undefined ? probabilities : dropout.apply(probabilities);
-  const mixed = matMul(reshape(weights, [batch, kvHeads, groups * qLength, kLength]), v);
-  return reshape(mixed, [batch, heads, qLength, v.shape[3] as number]);
+export function attend(q: Tensor, k: Tensor, v: Tensor, options: AttendOptions = {}): Tensor {
+  checkShapes(q, k, v, options);
+  const [batch, heads, queries, headDim] = q.shape;
+  const [, kvHeads, keys] = k.shape;
+  const grouped = [batch, kvHeads, (heads / kvHeads) * queries];
+  const { encoding, layer = 0, dropout } = options;
+  return tidy(() => {
+    const kPositions = options.kPositions ?? range(0, keys, 1, 'int32');
+    const qPositions = options.qPositions ?? range(keys - queries, keys, 1, 'int32');
+    const context = { layer };
+    const products = (): Tensor => {
+      const [qs, ks] = encoding?.rotate?.(q, k, qPositions, kPositions, context) ?? [q, k];
+      const scaled = mul(qs, options.scale ?? 1 / Math.sqrt(headDim));
+      return reshape(matMul(reshape(scaled, [...grouped, headDim]), ks, false, true), [batch, heads, queries, keys]);
+    };
+    const logits =
+      encoding?.scores?.(q, repeatInterleave(k, heads / kvHeads, 1), qPositions, kPositions, context) ?? products();
+    // The small terms are added up before they meet the logits.
+    const terms = [
+      options.causal === 'position' ? positionMask(qPositions, kPositions) : undefined,
+      options.causal === true ? causalMask(queries, keys) : undefined,
+      options.mask && additive(options.mask),
+      encoding?.scores === undefined ? encoding?.bias?.(qPositions, kPositions, context) : undefined,
+    ].filter((term) => term !== undefined);
+    const weights = softmax(terms.length === 0 ? logits : add(logits, terms.reduce(add)));
+    const kept = dropout === undefined ? weights : dropout.apply(weights);
+    return reshape(matMul(reshape(kept, [...grouped, keys]), v), [batch, heads, queries, v.shape[3] as number]);
+  });
 }
 
-/** What hides a key from a query. Finite, so that a row that sees nothing gives no NaN. */
-const HIDDEN = -1e9;
+/** `[batch, seq, heads headDim]` to `[batch, heads, seq, headDim]`. */
+export function splitHeads(x: Tensor, heads: number): Tensor {
+  const [batch, seq, dim] = x.shape as [number, number, number];
+  return tidy(() => transpose(reshape(x, [batch, seq, heads, dim / heads]), [0, 2, 1, 3]));
+}
 
-const MASKS_KEPT = 8;
-const masks = new Map<string, Float32Array>();
+/** `[batch, heads, seq, headDim]` to `[batch, seq, heads headDim]`. */
+export function mergeHeads(x: Tensor): Tensor {
+  const [batch, heads, seq, headDim] = x.shape;
+  return tidy(() => reshape(transpose(x, [0, 2, 1, 3]), [batch, seq, heads * headDim]));
+}
 
-/** `[q, k]`: 0 where key `j` is visible to query `i`, `j <= k - q + i`, and -1e9 elsewhere. */
-function causalMask(qLength: number, kLength: number): Tensor {
-  const key = `${qLength},${kLength}`;
-  let values = masks.get(key);
-  if (values === undefined) {
-    values = new Float32Array(qLength * kLength);
-    for (let i = 0; i < qLength; i++) values.fill(HIDDEN, i * kLength + kLength - qLength + i + 1, (i + 1) * kLength);
-    if (masks.size >= MASKS_KEPT) masks.delete(masks.keys().next().value as string);
-    masks.set(key, values);
+function additive(mask: Tensor): Tensor {
+  return mask.dtype === 'bool' ? mul(sub(1, cast(mask, 'float32')), MASKED) : mask;
+}
+
+function checkShapes(q: Tensor, k: Tensor, v: Tensor, { qPositions, kPositions, mask }: AttendOptions): void {
+  const [batch, heads, queries, headDim] = q.shape;
+  const [kBatch, kvHeads, keys, kDim] = k.shape;
+  const fit =
+    [q, k, v].every(({ rank }) => rank === 4) &&
+    kBatch === batch &&
+    kDim === headDim &&
+    heads % kvHeads === 0 &&
+    [0, 1, 2].every((axis) => v.shape[axis] === k.shape[axis]);
+  if (!fit) {
+    throw new ShapeError(
+      'Attention takes queries [batch, heads, q, headDim], keys [batch, kvHeads, k, headDim] and values ' +
+        `[batch, kvHeads, k, valueDim], heads a multiple of kvHeads; not [${q.shape}], [${k.shape}] and [${v.shape}].`,
+    );
   }
-  return tensor2d(values, [qLength, kLength]);
+  for (const [name, positions, length] of [
+    ['qPositions', qPositions, queries],
+    ['kPositions', kPositions, keys],
+  ] as const) {
+    if (positions !== undefined && positions.shape[0] !== length) {
+      throw new ShapeError(`Attention: ${name} must be [${length}] or [${length}, axes], not [${positions.shape}].`);
+    }
+  }
+  const full = [batch, heads, queries, keys];
+  if (mask?.shape.some((size, axis) => size !== 1 && size !== full[axis + 4 - mask.rank])) {
+    throw new ShapeError(`Attention: the mask must broadcast to [${full}]; it is [${mask.shape}].`);
+  }
 }

@@ -1,27 +1,23 @@
-import {
-  ConfigError,
-  Module,
-  type PositionEncoding,
-  type Rng,
-  range,
-  reshape,
-  type Tensor,
-  transpose,
-} from '@ashlar/tensor';
-import { attend } from './attend.ts';
+import { ConfigError, Module, type PositionEncoding, type Rng, range, ShapeError, type Tensor } from '@ashlar/tensor';
+import { type AttendOptions, attend, mergeHeads, splitHeads } from './attend.ts';
 import { Dropout } from './dropout.ts';
+import type { Initializer } from './init.ts';
 import type { KeyValueCache } from './key-value-cache.ts';
 import { Linear } from './linear.ts';
+import { checkHeads, checkSizes } from './options.ts';
 
 /** What an attention layer may be told besides its input. */
 export interface AttentionInput {
-  /** Positions of the tokens, `[seq]` or `[seq, axes]`; default counted on from the cache. */
+  /** Positions of the tokens, `[seq]` or `[seq, axes]`. Default 0, 1 …, counted on from the cache. */
   positions?: Tensor;
-  /** Positions of all keys, those in the cache first; default 0, 1, 2 … */
-  kPositions?: Tensor;
-  /** Added to the logits: anything that broadcasts to `[batch, heads, q, k]`; -1e9 hides a key. */
+  /** See `AttendOptions`. */
   mask?: Tensor;
+  /** Earlier tokens, which are attended to as well; the new ones are added to it. */
   cache?: KeyValueCache;
+  /** What is attended to in place of the tokens themselves (cross-attention), `[batch, k, dim]`. Not with a cache. */
+  context?: Tensor;
+  /** Positions of the context. Default 0, 1 … */
+  contextPositions?: Tensor;
 }
 
 export interface AttentionOptions {
@@ -30,79 +26,80 @@ export interface AttentionOptions {
   kvHeads?: number;
   /** Default `dim / heads`. */
   headDim?: number;
-  /** Default no encoding. */
+  /** No child of this module: an encoding that has parameters belongs to the model. Default none. */
   encoding?: PositionEncoding;
-  /** Index among the model's attention layers. Default 0. */
+  /** Index among the model's attention layers, which the encoding and the cache are told. Default 0. */
   layer?: number;
-  /** Default false. */
-  causal?: boolean;
-  /** Whether the projections have biases. Default true. */
+  /** See `AttendOptions`. Default false. */
+  causal?: AttendOptions['causal'];
+  /** Whether the projections of queries, keys and values have biases. Default true. */
   bias?: boolean;
+  /** Whether the projection of the output has one. Default as `bias`. */
+  outBias?: boolean;
   /** On the attention weights. Default 0. */
   dropout?: number;
   rng: Rng;
+  /** Of the weights. Default as `Linear`. */
+  init?: Initializer;
 }
 
-/** `[batch, seq, heads * dim]` to `[batch, heads, seq, dim]`. */
-export function splitHeads(x: Tensor, heads: number): Tensor {
-  const [batch, seq, width] = x.shape;
-  return transpose(reshape(x, [batch, seq, heads, width / heads]), [0, 2, 1, 3]);
-}
-
-/** `[batch, heads, seq, dim]` to `[batch, seq, heads * dim]`. */
-export function mergeHeads(x: Tensor): Tensor {
-  const [batch, heads, seq, dim] = x.shape;
-  return reshape(transpose(x, [0, 2, 1, 3]), [batch, seq, heads * dim]);
-}
-
-/** Multi-head self-attention, `[batch, seq, dim]` to the same, with any position encoding. Source: arXiv 1706.03762. */
+/**
+ * Multi-head attention, `[batch, seq, dim]` to the same, with grouped queries and any position encoding.
+ *
+ * Source: Vaswani et al. 2017, arXiv 1706.03762.
+ */
 export class MultiHeadAttention extends Module<[Tensor, AttentionInput?]> {
   readonly heads: number;
   readonly kvHeads: number;
   readonly layer: number;
-  readonly causal: boolean;
+  readonly causal: AttendOptions['causal'];
   readonly q_proj: Linear;
   readonly k_proj: Linear;
   readonly v_proj: Linear;
   readonly out_proj: Linear;
   readonly dropout: Dropout;
-  readonly encoding?: PositionEncoding;
+  readonly #encoding: PositionEncoding | undefined;
 
   /** @throws ConfigError unless the heads divide `dim` and the key heads divide the heads. */
   constructor(dim: number, options: AttentionOptions) {
     super();
-    const { heads, kvHeads = heads, bias = true, causal = false, layer = 0, dropout = 0, encoding, rng } = options;
-    const { headDim = dim / heads } = options;
-    if (!Number.isInteger(headDim) || headDim < 1)
-      throw new ConfigError(`heads is ${heads}; it must divide dim ${dim}.`);
-    if (!Number.isInteger(heads / kvHeads)) {
-      throw new ConfigError(`kvHeads is ${kvHeads}; it must divide heads ${heads}.`);
-    }
+    const { heads, kvHeads = heads, headDim = dim / heads, bias = true, outBias = bias, rng, init } = options;
+    checkHeads('MultiHeadAttention', heads, kvHeads);
+    checkSizes('MultiHeadAttention', { dim, 'headDim (dim / heads)': headDim });
     this.heads = heads;
     this.kvHeads = kvHeads;
-    this.layer = layer;
-    this.causal = causal;
-    this.encoding = encoding;
-    this.q_proj = new Linear(dim, heads * headDim, { bias, rng: rng.fork('q_proj') });
-    this.k_proj = new Linear(dim, kvHeads * headDim, { bias, rng: rng.fork('k_proj') });
-    this.v_proj = new Linear(dim, kvHeads * headDim, { bias, rng: rng.fork('v_proj') });
-    this.out_proj = new Linear(heads * headDim, dim, { bias, rng: rng.fork('out_proj') });
-    this.dropout = new Dropout(dropout, rng.fork('dropout'));
+    this.layer = options.layer ?? 0;
+    this.causal = options.causal ?? false;
+    this.#encoding = options.encoding;
+    this.q_proj = new Linear(dim, heads * headDim, { bias, init, rng: rng.fork('q_proj') });
+    this.k_proj = new Linear(dim, kvHeads * headDim, { bias, init, rng: rng.fork('k_proj') });
+    this.v_proj = new Linear(dim, kvHeads * headDim, { bias, init, rng: rng.fork('v_proj') });
+    this.out_proj = new Linear(heads * headDim, dim, { bias: outBias, init, rng: rng.fork('out_proj') });
+    this.dropout = new Dropout(options.dropout ?? 0, rng.fork('dropout'));
   }
 
+  /** @throws ShapeError unless `x` is `[batch, seq, dim]`; ConfigError for a cache together with a context. */
   override forward(x: Tensor, input: AttentionInput = {}): Tensor {
-    const { cache, mask } = input;
+    const { cache, mask, context } = input;
+    if (x.rank !== 3) throw new ShapeError(`Attention takes tokens [batch, seq, dim], not [${x.shape}].`);
+    if (cache !== undefined && context !== undefined) {
+      throw new ConfigError('Attention takes a cache or a context, not both.');
+    }
+    const source = context ?? x;
     const q = splitHeads(this.q_proj.apply(x), this.heads);
-    const own = {
-      k: splitHeads(this.k_proj.apply(x), this.kvHeads),
-      v: splitHeads(this.v_proj.apply(x), this.kvHeads),
-    };
-    const { k, v } = cache === undefined ? own : cache.append(this.layer, own.k, own.v);
-    const [qLength, kLength] = [q.shape[2] as number, k.shape[2] as number];
-    const qPositions = input.positions ?? range(kLength - qLength, kLength, 1, 'int32');
-    const kPositions = input.kPositions ?? (cache === undefined ? qPositions : range(0, kLength, 1, 'int32'));
-    const { encoding, layer, causal, dropout } = this;
-    const mixed = attend(q, k, v, { encoding, qPositions, kPositions, layer, causal, mask, dropout });
-    return this.out_proj.apply(mergeHeads(mixed));
+    const keys = splitHeads(this.k_proj.apply(source), this.kvHeads);
+    const values = splitHeads(this.v_proj.apply(source), this.kvHeads);
+    const qPositions = input.positions ?? tokenPositions(x.shape[1] as number, cache?.lengthOf(this.layer));
+    const own = context === undefined ? qPositions : input.contextPositions;
+    const positions = own ?? tokenPositions(source.shape[1] as number);
+    const all = cache?.append(this.layer, keys, values, positions) ?? { keys, values, positions };
+    const { layer, causal, dropout } = this;
+    const options = { encoding: this.#encoding, qPositions, kPositions: all.positions, layer, causal, mask, dropout };
+    return this.out_proj.apply(mergeHeads(attend(q, all.keys, all.values, options)));
   }
+}
+
+/** `[seq]`, int32: the positions of `seq` tokens that follow `before` others. */
+export function tokenPositions(seq: number, before = 0): Tensor {
+  return range(before, before + seq, 1, 'int32');
 }

@@ -11,11 +11,13 @@ import {
   reshape,
   ShapeError,
   split,
+  stridedSlice,
   type Tensor,
   type Tensor4D,
   transpose,
 } from '@ashlar/tensor';
 import { type Initializer, kaimingUniform_, uniform_ } from './init.ts';
+import { checkSizes } from './options.ts';
 
 type Pair = number | readonly [number, number];
 
@@ -64,18 +66,16 @@ export class Conv2d extends Module {
     this.padding = pair(options.padding ?? 0);
     this.dilation = pair(options.dilation ?? 1);
     const { kernelSize: kernel, stride, dilation, padding } = this;
-    const sizes = { inChannels, outChannels, groups, kernelSize: kernel, stride, dilation };
-    for (const [name, size] of Object.entries(sizes)) {
-      if (![size].flat().every((n) => Number.isInteger(n) && n > 0)) {
-        throw new ConfigError(`${name} is ${size}; it must be a positive integer.`);
-      }
+    checkSizes('Conv2d', { inChannels, outChannels, groups });
+    for (const axis of [0, 1]) {
+      checkSizes('Conv2d', { kernelSize: kernel[axis], stride: stride[axis], dilation: dilation[axis] });
     }
     if (!padding.every((n) => Number.isInteger(n) && n >= 0)) {
-      throw new ConfigError(`padding is ${padding}; it must be an integer of at least 0.`);
+      throw new ConfigError(`Conv2d: padding is ${padding}; it must be an integer of at least 0.`);
     }
     if (inChannels % groups !== 0 || outChannels % groups !== 0) {
       throw new ConfigError(
-        `groups is ${groups}; it must divide ${inChannels} input and ${outChannels} output channels.`,
+        `Conv2d: groups is ${groups}; it must divide ${inChannels} input and ${outChannels} output channels.`,
       );
     }
     const shape = [outChannels, inChannels / groups, ...kernel];
@@ -88,11 +88,19 @@ export class Conv2d extends Module {
     });
   }
 
+  /** @throws ShapeError unless `x` has rank 4, `inChannels` channels and at least the kernel's extent. */
   override forward(x: Tensor): Tensor {
     if (x.rank !== 4 || x.shape[1] !== this.inChannels) {
       throw new ShapeError(`This layer takes [batch, ${this.inChannels}, height, width], not [${x.shape}].`);
     }
     const [vertical, horizontal] = this.padding;
+    for (const [axis, kernel] of this.kernelSize.entries()) {
+      const extent = this.dilation[axis] * (kernel - 1) + 1;
+      if (x.shape[2 + axis] + 2 * this.padding[axis] >= extent) continue;
+      throw new ShapeError(
+        `The kernel reaches over ${extent} ${['rows', 'columns'][axis]}; [${x.shape}] with padding ${this.padding} has fewer.`,
+      );
+    }
     const channelsLast = transpose(x, [0, 2, 3, 1]);
     const padded =
       vertical + horizontal === 0
@@ -109,18 +117,25 @@ export class Conv2d extends Module {
 
   /** On `[batch, height, width, in]`. */
   #convolve(x: Tensor4D): Tensor4D {
-    const { groups, inChannels, outChannels, stride, dilation } = this;
+    const { groups, inChannels, outChannels, dilation } = this;
+    // tfjs takes no stride together with a dilation: convolve everywhere, then keep every stride-th place.
+    const thinned = Math.max(...this.stride) > 1 && Math.max(...dilation) > 1;
+    const stride: [number, number] = thinned ? [1, 1] : this.stride;
     const kernel = transpose(this.weight.value, [2, 3, 1, 0]) as Tensor4D;
-    if (groups === 1) return conv2d(x, kernel, stride, 'valid', 'NHWC', dilation);
-    if (groups === inChannels && (Math.max(...stride) === 1 || Math.max(...dilation) === 1)) {
-      const multiplier = outChannels / inChannels;
-      const depthwise = reshape(kernel, [...this.kernelSize, inChannels, multiplier]) as Tensor4D;
-      return depthwiseConv2d(x, depthwise, stride, 'valid', 'NHWC', dilation);
+    const convolve = (x: Tensor4D, kernel: Tensor4D): Tensor4D => conv2d(x, kernel, stride, 'valid', 'NHWC', dilation);
+    let y: Tensor4D;
+    if (groups === 1) {
+      y = convolve(x, kernel);
+    } else if (groups === inChannels) {
+      const depthwise: Tensor4D = reshape(kernel, [...this.kernelSize, inChannels, outChannels / inChannels]);
+      y = depthwiseConv2d(x, depthwise, stride, 'valid', 'NHWC', dilation);
+    } else {
+      const kernels = split(kernel, groups, 3) as Tensor4D[];
+      y = concat(
+        split(x, groups, 3).map((part, i) => convolve(part as Tensor4D, kernels[i])),
+        3,
+      ) as Tensor4D;
     }
-    const kernels = split(kernel, groups, 3);
-    const parts = split(x, groups, 3).map((part, i) =>
-      conv2d(part as Tensor4D, kernels[i] as Tensor4D, stride, 'valid', 'NHWC', dilation),
-    );
-    return concat(parts, 3);
+    return thinned ? (stridedSlice(y, [0, 0, 0, 0], y.shape, [1, ...this.stride, 1]) as Tensor4D) : y;
   }
 }

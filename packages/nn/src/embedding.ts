@@ -1,5 +1,6 @@
-import { ConfigError, gatherRows, Module, Parameter, type Rng, type Tensor } from '@ashlar/tensor';
+import { gatherRows, Module, Parameter, type Rng, type Tensor } from '@ashlar/tensor';
 import { type Initializer, normal_ } from './init.ts';
+import { checkSizes } from './options.ts';
 
 /** A table of vectors, `weight` `[numEmbeddings, embeddingDim]`: int32 ids `[...]` to `[..., embeddingDim]`. */
 export class Embedding extends Module {
@@ -10,10 +11,7 @@ export class Embedding extends Module {
   /** @param options.init default N(0, 1), as PyTorch. @throws ConfigError unless both sizes are positive integers. */
   constructor(numEmbeddings: number, embeddingDim: number, options: { rng: Rng; init?: Initializer }) {
     super();
-    for (const [name, size] of Object.entries({ numEmbeddings, embeddingDim })) {
-      if (!Number.isInteger(size) || size < 1)
-        throw new ConfigError(`${name} is ${size}; it must be a positive integer.`);
-    }
+    checkSizes('Embedding', { numEmbeddings, embeddingDim });
     const { rng, init = normal_() } = options;
     const shape = [numEmbeddings, embeddingDim];
     this.numEmbeddings = numEmbeddings;

@@ -1,13 +1,17 @@
+export { gelu, relu, silu } from '@ashlar/tensor';
 export * from './activation.ts';
 export * from './attend.ts';
 export * from './attention.ts';
+export * from './conv1d.ts';
 export * from './conv2d.ts';
 export * from './dropout.ts';
 export * from './embedding.ts';
 export * from './init.ts';
 export * from './key-value-cache.ts';
+export { LayerNorm } from './layer-norm.ts';
 export * from './linear.ts';
 export * from './mlp.ts';
-export * from './norm.ts';
+export * from './rms-norm.ts';
 export * from './sequential.ts';
+export * from './swiglu.ts';
 export * from './transformer-block.ts';

@@ -1,13 +1,16 @@
-import { ones, type Rng, type ShapeMap, type Tensor, zeros } from '@ashlar/tensor';
+import { ones, orthogonal, type Rng, ShapeError, type ShapeMap, type Tensor, zeros } from '@ashlar/tensor';
 
 /** Makes the initial value of a parameter of a given shape. */
 export type Initializer = (shape: number[], rng: Rng) => Tensor;
 
 /**
- * Inputs and outputs per unit of a weight in PyTorch's layout: `[out, in]`, or `[out, in, ...kernel]` where the kernel's
+ * Inputs and outputs of one unit of a weight in PyTorch's layout: `[out, in]`, or `[out, in, ...kernel]` where the kernel's
  * size multiplies both.
  */
 function fans(shape: readonly number[]): { fanIn: number; fanOut: number } {
+  if (shape.length < 2) {
+    throw new ShapeError(`Fan-in and fan-out are those of a weight [out, in, ...kernel], not of [${shape}].`);
+  }
   const receptive = shape.slice(2).reduce((product, size) => product * size, 1);
   return { fanIn: shape[1] * receptive, fanOut: shape[0] * receptive };
 }
@@ -47,6 +50,15 @@ export function normal_(options: { mean?: number; std?: number } = {}): Initiali
 /** N(mean, std^2) cut to [low, high], which are absolute values as in PyTorch. */
 export function truncNormal_(options: { mean?: number; std?: number; low?: number; high?: number } = {}): Initializer {
   return (shape, rng) => rng.truncatedNormal(shape as ShapeMap['R4'], options);
+}
+
+/**
+ * A (semi-)orthogonal matrix times `gain`, uniformly distributed; axes after the first are flattened.
+ *
+ * Source: Saxe, McClelland and Ganguli 2014, arXiv 1312.6120.
+ */
+export function orthogonal_(options: { gain?: number } = {}): Initializer {
+  return (shape, rng) => orthogonal(shape as ShapeMap['R4'], { ...options, rng });
 }
 
 export function zeros_(): Initializer {

@@ -1,27 +1,20 @@
-import {
-  add,
-  ConfigError,
-  Module,
-  matMul,
-  Parameter,
-  type Rng,
-  reshape,
-  ShapeError,
-  type Tensor,
-  zeros,
-} from '@ashlar/tensor';
+import { Module, Parameter, type Rng, type Tensor } from '@ashlar/tensor';
+import { affine } from './affine.ts';
 import { type Initializer, kaimingUniform_, uniform_ } from './init.ts';
+import { checkSizes } from './options.ts';
 
 export interface LinearOptions {
   /** Default true. */
   bias?: boolean;
   /** Source of the initial values. */
   rng: Rng;
-  /** Default: Kaiming-uniform with a = sqrt(5), as PyTorch. */
+  /** Of the weight. Default: Kaiming-uniform with a = sqrt(5), as PyTorch. */
   init?: Initializer;
+  /** Of the bias. Default: U(-b, b) with b = 1 / sqrt(in), as PyTorch. */
+  biasInit?: Initializer;
 }
 
-/** `y = x W^T + b` on the last axis: `[..., in] -> [..., out]`, with `weight` `[out, in]` and `bias` `[out]`. */
+/** `y = x W^T + b` on the last axis: `[..., in]` to `[..., out]`, with `weight` `[out, in]` and `bias` `[out]`. */
 export class Linear extends Module {
   readonly inFeatures: number;
   readonly outFeatures: number;
@@ -31,52 +24,21 @@ export class Linear extends Module {
   /** @throws ConfigError unless both sizes are positive integers. */
   constructor(inFeatures: number, outFeatures: number, options: LinearOptions) {
     super();
+    checkSizes('Linear', { inFeatures, outFeatures });
     const { bias = true, rng, init = kaimingUniform_({ a: Math.sqrt(5) }) } = options;
-    for (const [name, size] of Object.entries({ inFeatures, outFeatures })) {
-      if (!Number.isInteger(size) || size < 1)
-        throw new ConfigError(`${name} is ${size}; it must be a positive integer.`);
-    }
+    const bound = 1 / Math.sqrt(inFeatures);
+    const { biasInit = uniform_(-bound, bound) } = options;
     this.inFeatures = inFeatures;
     this.outFeatures = outFeatures;
     const shape = [outFeatures, inFeatures];
     this.weight = new Parameter({ shape, init: () => init(shape, rng.fork('weight')) });
-    if (!bias) return;
-    const bound = 1 / Math.sqrt(inFeatures);
-    this.bias = new Parameter({
-      shape: [outFeatures],
-      init: () => uniform_(-bound, bound)([outFeatures], rng.fork('bias')),
-    });
+    if (bias) {
+      this.bias = new Parameter({ shape: [outFeatures], init: () => biasInit([outFeatures], rng.fork('bias')) });
+    }
   }
 
+  /** @throws ShapeError unless the last axis of `x` is `inFeatures`. */
   override forward(x: Tensor): Tensor {
-    return affine(x, this.weight.value, this.bias?.value, true);
+    return affine(x, this.weight.value, this.bias?.value, 'out-in');
   }
-}
-
-/** GPT-2's linear layer, `y = x W + b`: `weight` is stored as `[in, out]`. Initialised N(0, 0.02^2), bias zero. */
-export class Conv1D extends Module {
-  weight: Parameter;
-  bias: Parameter;
-
-  constructor(inFeatures: number, outFeatures: number, options: { rng: Rng; init?: Initializer }) {
-    super();
-    const { rng, init = (shape, source) => source.normal(shape as [number, number], { std: 0.02 }) } = options;
-    const shape = [inFeatures, outFeatures];
-    this.weight = new Parameter({ shape, init: () => init(shape, rng.fork('weight')) });
-    this.bias = new Parameter({ shape: [outFeatures], init: () => zeros([outFeatures]) });
-  }
-
-  override forward(x: Tensor): Tensor {
-    return affine(x, this.weight.value, this.bias.value, false);
-  }
-}
-
-/** One matrix product over all leading axes at once, then the bias. */
-function affine(x: Tensor, weight: Tensor, bias: Tensor | undefined, transposed: boolean): Tensor {
-  const [inFeatures, outFeatures] = transposed ? [weight.shape[1], weight.shape[0]] : weight.shape;
-  if (x.rank < 1 || x.shape[x.rank - 1] !== inFeatures) {
-    throw new ShapeError(`This layer takes [..., ${inFeatures}], not [${x.shape}].`);
-  }
-  const product = matMul(reshape(x, [-1, inFeatures]), weight, false, transposed);
-  return reshape(bias === undefined ? product : add(product, bias), [...x.shape.slice(0, -1), outFeatures]);
 }
