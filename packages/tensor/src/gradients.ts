@@ -3,6 +3,7 @@
 // `dist/gradients.js` (tfjs keeps its engine and registries on `globalThis`, so a second copy of the code is harmless).
 import { registerGradient } from '@tensorflow/tfjs-core';
 import '#gradients'; // After tfjs-core itself, which alone registers the flags that registrations ask for.
+import { mendGradients } from './gradients/backpropagate.ts';
 import { batchMatMul } from './gradients/batch-mat-mul.ts';
 import { broadcasting } from './gradients/broadcast.ts';
 import { convolution } from './gradients/convolution.ts';
@@ -15,6 +16,7 @@ import { resize } from './gradients/resize.ts';
 import { mendTape } from './gradients/tape.ts';
 
 mendTape();
+mendGradients();
 
 // What tfjs has wrong or lacks; each file says what.
 const mended = [

@@ -1,8 +1,5 @@
 import { engine, type Tensor } from '@tensorflow/tfjs-core';
-
-interface TapeNode {
-  readonly inputs: Readonly<Record<string, Tensor>>;
-}
+import type { TapeNode } from './backpropagate.ts';
 
 /** The part of tfjs's engine that records operations; private in its types. */
 interface Recorder {
