@@ -60,19 +60,19 @@ const objective = crossEntropyObjective();
  * Adapts a language model to new texts, in place: attaches the method's adapter and trains it.
  * @throws ConfigError for options out of range, or texts shorter than a batch.
  */
-export function adapt({ model, tokenizer }: LanguageModel, options: AdaptOptions): Adaptation {
+export async function adapt({ model, tokenizer }: LanguageModel, options: AdaptOptions): Promise<Adaptation> {
   const { steps = 200, batchSize = 8, seed = 0, rank = 8, targets = 'all-linear', dropout = 0 } = options;
   const { evaluateEvery = Math.max(1, Math.ceil(steps / 5)), checkpoints, resume, signal } = options;
   const sequenceLength = checkedLength(options.sequenceLength, model.contextLength);
   const { attach, learningRate: usual } = method(options.method ?? 'lora');
   const { learningRate = usual, alpha } = options;
   const rng = new Rng(seed);
-  const batches = new TokenBatches(packTokens(options.train, tokenizer), {
+  const batches = new TokenBatches(await packTokens(options.train, tokenizer), {
     batchSize,
     sequenceLength,
     rng: rng.fork('batches'),
   });
-  const heldOut = heldOutBatches({ tokenizer }, options.heldOut, { ...options, batchSize, sequenceLength });
+  const heldOut = await heldOutBatches({ tokenizer }, options.heldOut, { ...options, batchSize, sequenceLength });
   const adapter = attach(model, { rank, alpha, targets, dropout, rng: rng.fork('adapter') });
   const schedule = warmupCosine({
     peak: learningRate,
@@ -110,19 +110,19 @@ export async function evaluateText(
     model,
     forward: ({ inputIds, labels }) => ({ logits: model.apply(inputIds), labels }),
     objective,
-    batches: heldOutBatches({ tokenizer }, documents, { ...options, batchSize, sequenceLength }),
+    batches: await heldOutBatches({ tokenizer }, documents, { ...options, batchSize, sequenceLength }),
   });
   return { loss, perplexity: perplexity(loss), tokens: weight };
 }
 
 /** Held-out batches of at most about `heldOutTokens` tokens, evenly spread. */
-export function heldOutBatches(
+export async function heldOutBatches(
   { tokenizer }: Pick<LanguageModel, 'tokenizer'>,
   documents: readonly Document[],
   options: { batchSize: number; sequenceLength: number; heldOutTokens?: number },
-): Iterable<Batch> {
+): Promise<Iterable<Batch>> {
   const { batchSize, sequenceLength, heldOutTokens = Infinity } = options;
-  const tokens = packTokens(documents, tokenizer);
+  const tokens = await packTokens(documents, tokenizer);
   const every = Math.max(1, Math.floor(tokens.length / heldOutTokens));
   return new EveryNth(evaluationBatches(tokens, { batchSize, sequenceLength }), every);
 }

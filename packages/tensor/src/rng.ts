@@ -13,13 +13,13 @@ const MAX_COUNTER = 0x10000000000000;
 const CHUNK = 64;
 
 /** Where a generator stands: plain JSON, which `Rng.fromState` turns back into a generator that continues bit-exactly. */
-export interface RngState {
+export type RngState = {
   algorithm: 'philox4x32-10';
   /** The 64-bit key as two unsigned words, low one first. */
   key: [number, number];
   /** How many 32-bit words have been drawn. */
   counter: number;
-}
+};
 
 /**
  * A seeded random generator: the word at place `i` of its stream is a pure function of its 64-bit key and `i`

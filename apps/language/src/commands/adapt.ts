@@ -72,7 +72,7 @@ export const adaptCommand: Command = new Command('adapt')
         rng: new Rng(options.seed).fork('sample'),
       });
     const sampleBefore = await sample();
-    const { adapter, events } = adapt(language, {
+    const { adapter, events } = await adapt(language, {
       ...options,
       train,
       heldOut,

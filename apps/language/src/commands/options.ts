@@ -48,8 +48,7 @@ export function documents(text: string): Promise<Document[]> {
 
 /** The texts to learn and to measure on: the last `count` documents are held out, or the last tenth. */
 export async function splitTexts(text: string, count?: number): Promise<{ train: Document[]; heldOut: Document[] }> {
-  const { train, heldOut } = splitDocuments(await documents(text), { count });
-  return { train: [...train], heldOut: [...heldOut] };
+  return splitDocuments(await documents(text), { count, cutSingle: true });
 }
 
 /** A model, with an adapter attached where one is named. */
