@@ -18,6 +18,8 @@ import {
   sub,
   sum,
   type Tensor,
+  type Tensor2D,
+  type Tensor4D,
   tensor1d,
   tidy,
   transpose,
@@ -118,7 +120,7 @@ function attention(inputs: GoldenInputs): GoldenOutputs {
 }
 
 /** `[batch, seq, heads, channels]`, all channels rotated. */
-function rotaryInterleaved({ x, offset, base }: { x: Tensor; offset: number; base?: number }): GoldenOutputs {
+function rotaryInterleaved({ x, offset, base }: { x: Tensor4D; offset: number; base?: number }): GoldenOutputs {
   const rope = new Rope({ headDim: x.shape[3], layout: 'interleaved', base });
   return {
     out: tidy(() => {
@@ -129,7 +131,7 @@ function rotaryInterleaved({ x, offset, base }: { x: Tensor; offset: number; bas
 }
 
 /** With padding the keys' positions are their running index among the unmasked ones; masked ones stay at 0. */
-function alibi({ attention_mask: mask, heads }: { attention_mask: Tensor; heads: number }): GoldenOutputs {
+function alibi({ attention_mask: mask, heads }: { attention_mask: Tensor2D; heads: number }): GoldenOutputs {
   const encoding = new Alibi({ heads });
   const bias = tidy(() => {
     const positions = mul(sub(cumsum(mask, 1), 1), mask);

@@ -2,6 +2,7 @@ import { Conv1D, Conv2d, Embedding, Linear } from '@ashlar/nn';
 import {
   type AnyModule,
   abs,
+  cast,
   grads,
   loadSafetensors,
   Module,
@@ -68,7 +69,7 @@ interface LayerCase extends GoldenInputs {
 const rng = new Rng(0);
 
 function linear({ weight, bias }: { weight: Tensor; bias?: Tensor }): Linear {
-  const layer = new Linear(weight.shape[1], weight.shape[0], { bias: bias !== undefined, rng });
+  const layer = new Linear(weight.shape[1] as number, weight.shape[0], { bias: bias !== undefined, rng });
   return withWeights(layer, weight, bias);
 }
 
@@ -194,12 +195,12 @@ export default defineGolden({
     inputs: LayerCase & { lora_embedding_A: Tensor; lora_embedding_B: Tensor; indices: Tensor; grad_output: Tensor },
   ) => {
     const { weight } = inputs;
-    const layer = withWeights(new Embedding(weight.shape[0], weight.shape[1], { rng }), weight);
+    const layer = withWeights(new Embedding(weight.shape[0], weight.shape[1] as number, { rng }), weight);
     return withAdapter(layer, inputs, {}, (adapted) => {
       const { A, B } = adapted.factors('default');
       const largest = tidy(() => max(abs(A.stored)).dataSync()[0]);
       setFactors(adapted, inputs.lora_embedding_A, inputs.lora_embedding_B);
-      const indices = inputs.indices.toInt();
+      const indices = cast(inputs.indices, 'int32');
       const outputs = tidy(() => {
         const run = (): Tensor => adapted.apply(indices);
         const gradients = grads(run as (...args: Tensor[]) => Tensor)([A.stored, B.stored], inputs.grad_output);
@@ -212,7 +213,7 @@ export default defineGolden({
 
   'lora/fan_in_fan_out_merge': (inputs: LayerCase & { lora_A: Tensor; lora_B: Tensor }) => {
     const { weight, bias } = inputs;
-    const layer = withWeights(new Conv1D(weight.shape[0], weight.shape[1], { rng }), weight, bias);
+    const layer = withWeights(new Conv1D(weight.shape[0], weight.shape[1] as number, { rng }), weight, bias);
     return withAdapter(layer, inputs, {}, (adapted, handle) => {
       setFactors(adapted, inputs.lora_A, inputs.lora_B);
       const delta_weight = adapted.deltaWeight('default');
