@@ -26,8 +26,8 @@ function gatherShape({ x, indices }: GatherInputs, { axis, batchDims = 0 }: Gath
 /** `y[…, i, …] = x[…, indices[i], …]` along `axis`. */
 const gatherV2 = kernel<GatherInputs, GatherAttrs>({
   name: 'GatherV2',
-  threshold: 512,
-  size: ({ x, indices }) => sizeOf(x.shape) + sizeOf(indices.shape),
+  threshold: 4096,
+  size: ({ x, indices }, { axis }) => (sizeOf(x.shape) / x.shape[axisOf(axis, x.shape)]!) * sizeOf(indices.shape),
   check(backend, { x, indices }, { axis }) {
     const last = x.shape[axisOf(axis, x.shape)]! - 1;
     for (const index of backend.values(indices)) {

@@ -16,6 +16,9 @@ interface Attrs {
 /** Multiplications from which a product is worth a native run. */
 const THRESHOLD = 5000;
 
+/** Multiplications in the time of one elementwise operation, which waits for memory. */
+const PER_OPERATION = 16;
+
 interface Product {
   a: Operand;
   b: Operand;
@@ -77,7 +80,7 @@ const batchMatMul = kernel<{ a: TensorInfo; b: TensorInfo }, Attrs>({
         key: key(attrs),
         inputs: [p.a, p.b],
         outputs: [{ shape: p.shape, view: p.view, dtype: 'float32' }],
-        work: p.work,
+        work: p.work / PER_OPERATION,
         emit: (g, [x, y]) => emitMatMul(g, x!, y!, attrs),
       }
     );
@@ -114,7 +117,7 @@ const fusedMatMul = kernel<FusedInputs, FusedAttrs>({
       key: `${key(attrs)}${bias ? 'b' : ''}:${activation}:${activation === 'leakyrelu' ? leakyreluAlpha : ''}`,
       inputs: [p.a, p.b, ...extras.map(row)],
       outputs: [{ shape: p.shape, view: p.view, dtype: 'float32' }],
-      work: p.work,
+      work: p.work / PER_OPERATION,
       emit(g, [x, y, ...rest]) {
         let out = emitMatMul(g, x!, y!, attrs);
         if (bias) out = g.op('Add', [out, rest[0]!]);
@@ -165,7 +168,7 @@ const einsum = kernel<TensorInfo[], { equation: string }>({
       key: equation,
       inputs: tensors.map(whole),
       outputs: [{ shape: [...result].map((letter) => sizes.get(letter)!), dtype: 'float32' }],
-      work: sizeOf([...sizes.values()]),
+      work: sizeOf([...sizes.values()]) / PER_OPERATION,
       emit: (g, values) => g.op('Einsum', values, { equation }),
     };
   },

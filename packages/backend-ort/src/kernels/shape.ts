@@ -9,18 +9,29 @@ import { around, axisOf, kernel, sizeOf, whole } from '../kernel.ts';
 /** Elements from which these are worth a native run: the cpu kernels take 50 to 200 ns an element. */
 const THRESHOLD = 128;
 
+/** The size of what shares its input's memory: worth planning at any size. */
+const FREE: number = Number.POSITIVE_INFINITY;
+
 const native = (tensor: TensorInfo): NativeDType => tensor.dtype as NativeDType;
 
 const transpose = kernel<{ x: TensorInfo }, { perm: number[] }>({
   name: 'Transpose',
   threshold: 512,
+  size: ({ x }, { perm }) => (keepsOrder(x.shape, perm) ? FREE : sizeOf(x.shape)),
   plan: ({ x }, { perm }) => ({
     key: String(perm),
     inputs: [whole(x)],
     outputs: [{ shape: perm.map((axis) => x.shape[axis]!), dtype: native(x) }],
+    offsets: keepsOrder(x.shape, perm) ? [0] : undefined,
     emit: (g, [value]) => g.op('Transpose', [value!], { perm }),
   }),
 });
+
+/** Whether only axes of size 1 change places, so that the elements stay where they are. */
+function keepsOrder(shape: readonly number[], perm: readonly number[]): boolean {
+  const long = perm.filter((axis) => shape[axis]! > 1);
+  return long.every((axis, i) => i === 0 || axis > long[i - 1]!);
+}
 
 /** `x[begin : begin + size : stride]` on every axis, as `view`, handed on as `shape`. */
 function strided(
@@ -137,23 +148,42 @@ function splitPlan(x: TensorInfo, axis: number, sizes: readonly number[], shapes
   };
 }
 
-const splitV = kernel<{ x: TensorInfo }, { numOrSizeSplits: number[] | number; axis: number }>({
+type SplitAttrs = { numOrSizeSplits: number[] | number; axis: number };
+
+function splitSizes(x: TensorInfo, { numOrSizeSplits, axis }: SplitAttrs): number[] {
+  const tensor = x as Parameters<typeof backend_util.prepareSplitSize>[0];
+  return backend_util.prepareSplitSize(tensor, numOrSizeSplits, axisOf(axis, x.shape));
+}
+
+/** `x`'s shape with another size along `axis`. */
+const resized = (x: TensorInfo, axis: number, size: number): number[] => x.shape.map((n, i) => (i === axis ? size : n));
+
+const splitV = kernel<{ x: TensorInfo }, SplitAttrs>({
   name: 'SplitV',
-  threshold: 0,
+  threshold: 1024,
+  size: ({ x }, { axis }) => (around(x.shape, axisOf(axis, x.shape))[0] === 1 ? FREE : sizeOf(x.shape)),
   plan({ x }, attrs) {
     const axis = axisOf(attrs.axis, x.shape);
-    const sizes = backend_util.prepareSplitSize(
-      x as Parameters<typeof backend_util.prepareSplitSize>[0],
-      attrs.numOrSizeSplits,
-      axis,
-    );
+    const sizes = splitSizes(x, attrs);
     if (sizes.includes(0)) return undefined;
-    return splitPlan(
-      x,
-      axis,
-      sizes,
-      sizes.map((size) => x.shape.map((n, i) => (i === axis ? size : n))),
-    );
+    const shapes = sizes.map((size) => resized(x, axis, size));
+    return splitPlan(x, axis, sizes, shapes);
+  },
+  small(backend, { x }, attrs) {
+    const axis = axisOf(attrs.axis, x.shape);
+    const [outer, length, inner] = around(x.shape, axis);
+    const from = backend.values(x);
+    let start = 0;
+    return splitSizes(x, attrs).map((size) => {
+      const { tensor, values } = backend.allocate(resized(x, axis, size), native(x));
+      const width = size * inner;
+      for (let o = 0, to = 0; o < outer; o++) {
+        const at = (o * length + start) * inner;
+        for (let k = 0; k < width; k++) values[to++] = from[at + k]!;
+      }
+      start += size;
+      return tensor;
+    });
   },
 });
 
