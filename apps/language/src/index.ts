@@ -1,6 +1,6 @@
 export { type Adaptation, type AdaptOptions, adapt, evaluateText } from './adapt.ts';
 export { startBackend } from './backend.ts';
-export { type Document, mobyDick, stateOfTheUnion } from './corpora.ts';
+export { type Document, kingJames, mobyDick, stateOfTheUnion } from './corpora.ts';
 export * from './language-model.ts';
 export { METHODS, type Method, type MethodOptions } from './methods.ts';
 export { type PretrainOptions, pretrain } from './pretrain.ts';

@@ -1,54 +1,73 @@
 import { ConfigError } from '@ashlar/tensor';
+import { BYTE_CHARACTERS, PRE_TOKEN } from './byte-level.ts';
+import { learnMerges, type Word } from './learn-merges.ts';
+import type { TokenizerJson } from './tokenizer-json.ts';
 
 export interface TrainBpeOptions {
-  /** Tokens in all: special ones, the 256 bytes, and merges. Default 2048. */
+  /** Tokens in all, special ones and the 256 bytes included; fewer only where the text holds too few pairs. */
   vocabSize?: number;
-  /** Default `['<|endoftext|>']`; they get the first ids. */
+  /** Tokens outside the text; they get the first ids, in this order. */
   specialTokens?: readonly string[];
-  /** Pairs seen less often are not merged. Default 2. */
+  /** A pair seen less often is not merged. */
   minFrequency?: number;
 }
 
-/** The content of a `tokenizer.json` as Hugging Face's tokenizers reads it. */
-export interface TokenizerJson {
-  readonly [field: string]: unknown;
-  readonly model: {
-    readonly [field: string]: unknown;
-    readonly type: 'BPE';
-    readonly vocab: Record<string, number>;
-    readonly merges: [string, string][];
-  };
-}
-
-/** GPT-2's split of text into words, numbers, punctuation and white space. */
-const WORDS = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
+/** Far beyond any real vocabulary; a pair of ids still fits one number. */
+const MAX_VOCAB_SIZE = 2 ** 24;
 
 /**
- * Trains a byte-level byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909, on bytes as GPT-2 has it): starting from
- * the 256 bytes, the most frequent pair of neighbouring tokens within a word becomes a token, again and again. Of equally
- * frequent pairs the one with the smaller ids goes first, as in Hugging Face's trainer.
- * @throws ConfigError unless `vocabSize` holds the special tokens and the bytes.
+ * Trains a byte-level BPE tokenizer: starting from the 256 bytes, the pair of neighbouring tokens that is most frequent
+ * within GPT-2's pre-tokens becomes a token of its own, until there are `vocabSize`. Of equally frequent pairs the
+ * one with the smallest ids comes first, as in Hugging Face's trainer; the same texts always give the same tokenizer.
+ *
+ * @param texts The documents; no token spans two of them.
+ * @returns The contents of a `tokenizer.json`, which `Tokenizer` and Hugging Face's `tokenizers` (Python, JS) load.
+ * @throws ConfigError for an option that is out of range.
+ *
+ * Source: Sennrich, Haddow and Birch, "Neural machine translation of rare words with subword units" (2016,
+ * arXiv:1508.07909); on bytes: Radford et al., "Language models are unsupervised multitask learners" (2019).
  */
 export function trainBpe(texts: Iterable<string>, options: TrainBpeOptions = {}): TokenizerJson {
   const { vocabSize = 2048, specialTokens = ['<|endoftext|>'], minFrequency = 2 } = options;
-  const least = specialTokens.length + 256;
-  if (!Number.isInteger(vocabSize) || vocabSize < least) {
+  checkOptions(vocabSize, specialTokens, minFrequency);
+  const alphabet = new Set([...specialTokens, ...[...BYTE_CHARACTERS].sort()]);
+  if (alphabet.size > vocabSize) {
     throw new ConfigError(
-      `vocabSize is ${vocabSize}; it must be an integer of at least ${least} (bytes and special tokens).`,
+      `trainBpe: vocabSize is ${vocabSize}; it may be ${alphabet.size} or more, for 256 bytes and the specialTokens`,
     );
   }
-  const tokens = [...specialTokens, ...BYTE_CHARACTERS];
-  const words = countWords(texts);
-  const pairs = new PairCounts(words, specialTokens.length);
-  const merges: [string, string][] = [];
-  while (tokens.length < vocabSize) {
-    const best = pairs.mostFrequent();
-    if (best === undefined || best.count < minFrequency) break;
-    pairs.merge(best.pair, tokens.length);
-    const [left, right] = [tokens[best.pair[0]], tokens[best.pair[1]]];
-    merges.push([left, right]);
-    tokens.push(left + right);
+  const tokens = [...alphabet];
+  const merges = learnMerges(splitIntoBytes(texts, tokens), tokens, vocabSize, minFrequency);
+  return tokenizerJson(tokens, specialTokens, merges);
+}
+
+/** The distinct pre-tokens of the texts, as the ids of their bytes. */
+function splitIntoBytes(texts: Iterable<string>, tokens: readonly string[]): Word[] {
+  const ids = BYTE_CHARACTERS.map((character) => tokens.indexOf(character));
+  const encoder = new TextEncoder();
+  return Array.from(countPreTokens(texts), ([text, count]) => ({
+    tokens: Array.from(encoder.encode(text), (byte) => ids[byte]),
+    count,
+  }));
+}
+
+/** How often each pre-token occurs. */
+function countPreTokens(texts: Iterable<string>): Map<string, number> {
+  if (typeof texts === 'string') {
+    throw new ConfigError('trainBpe: texts is a string; it may be an array or another iterable of strings');
   }
+  const counts = new Map<string, number>();
+  for (const text of texts) {
+    for (const [preToken] of text.matchAll(PRE_TOKEN)) counts.set(preToken, (counts.get(preToken) ?? 0) + 1);
+  }
+  return counts;
+}
+
+function tokenizerJson(
+  tokens: readonly string[],
+  specialTokens: readonly string[],
+  merges: [string, string][],
+): TokenizerJson {
   return {
     version: '1.0',
     truncation: null,
@@ -64,7 +83,7 @@ export function trainBpe(texts: Iterable<string>, options: TrainBpeOptions = {})
     })),
     normalizer: null,
     pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
-    post_processor: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: false, use_regex: true },
+    post_processor: null,
     decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
     model: {
       type: 'BPE',
@@ -81,143 +100,16 @@ export function trainBpe(texts: Iterable<string>, options: TrainBpeOptions = {})
   };
 }
 
-/** GPT-2's printable character for each byte, in the order of the characters, as Hugging Face numbers them. */
-const BYTE_TO_CHARACTER: readonly string[] = (() => {
-  const printable = (byte: number): boolean =>
-    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
-  let next = 256;
-  return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++));
-})();
-const BYTE_CHARACTERS: readonly string[] = [...BYTE_TO_CHARACTER].sort();
-const BYTE_RANK: readonly number[] = BYTE_TO_CHARACTER.map((character) => BYTE_CHARACTERS.indexOf(character));
-
-interface Word {
-  symbols: number[];
-  count: number;
-}
-
-function countWords(texts: Iterable<string>): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const text of texts) {
-    for (const [word] of text.matchAll(WORDS)) counts.set(word, (counts.get(word) ?? 0) + 1);
+function checkOptions(vocabSize: number, specialTokens: readonly string[], minFrequency: number): void {
+  if (!Number.isInteger(vocabSize) || vocabSize > MAX_VOCAB_SIZE) {
+    throw new ConfigError(`trainBpe: vocabSize is ${vocabSize}; it may be a whole number up to ${MAX_VOCAB_SIZE}`);
   }
-  return counts;
-}
-
-type Pair = readonly [number, number];
-
-/** How often each pair of neighbouring symbols occurs, kept up to date while pairs merge. */
-class PairCounts {
-  readonly #words: Word[];
-  readonly #counts = new Map<number, number>();
-  /** The words in which a pair occurs, or did. */
-  readonly #places = new Map<number, Set<number>>();
-  readonly #heap = new PairHeap();
-
-  constructor(words: ReadonlyMap<string, number>, firstByte: number) {
-    const encoder = new TextEncoder();
-    this.#words = Array.from(words, ([word, count]) => ({
-      symbols: Array.from(encoder.encode(word), (byte) => firstByte + BYTE_RANK[byte]),
-      count,
-    }));
-    for (const [index, { symbols, count }] of this.#words.entries()) {
-      for (let i = 1; i < symbols.length; i++) this.#add(symbols[i - 1], symbols[i], count, index);
-    }
-    for (const [key, count] of this.#counts) this.#heap.push({ key, count });
+  if (!Number.isInteger(minFrequency) || minFrequency < 1) {
+    throw new ConfigError(`trainBpe: minFrequency is ${minFrequency}; it may be a whole number >= 1`);
   }
-
-  mostFrequent(): { pair: Pair; count: number } | undefined {
-    for (let top = this.#heap.pop(); top !== undefined; top = this.#heap.pop()) {
-      const { key, count } = top;
-      const now = this.#counts.get(key) ?? 0;
-      // Entries are not removed when a count changes: one that is out of date goes back with the new count.
-      if (now === count) return { pair: [Math.floor(key / KEY), key % KEY], count };
-      if (now > 0 && now < count) this.#heap.push({ key, count: now });
-    }
-    return undefined;
-  }
-
-  /** Replaces the pair by `symbol` in every word. */
-  merge([left, right]: Pair, symbol: number): void {
-    const touched = new Set<number>();
-    for (const index of this.#places.get(left * KEY + right) ?? []) {
-      const word = this.#words[index];
-      const { symbols, count } = word;
-      const merged: number[] = [];
-      let found = false;
-      for (let i = 0; i < symbols.length; i++) {
-        if (symbols[i] === left && symbols[i + 1] === right) {
-          merged.push(symbol);
-          found = true;
-          i++;
-        } else {
-          merged.push(symbols[i]);
-        }
-      }
-      if (!found) continue;
-      for (let i = 1; i < symbols.length; i++) this.#add(symbols[i - 1], symbols[i], -count, index);
-      for (let i = 1; i < merged.length; i++) {
-        this.#add(merged[i - 1], merged[i], count, index);
-        if (merged[i - 1] === symbol || merged[i] === symbol) touched.add(merged[i - 1] * KEY + merged[i]);
-      }
-      word.symbols = merged;
-    }
-    this.#counts.delete(left * KEY + right);
-    this.#places.delete(left * KEY + right);
-    for (const key of touched) this.#heap.push({ key, count: this.#counts.get(key) as number });
-  }
-
-  #add(left: number, right: number, count: number, word: number): void {
-    const key = left * KEY + right;
-    this.#counts.set(key, (this.#counts.get(key) ?? 0) + count);
-    if (count < 0) return;
-    const places = this.#places.get(key);
-    if (places === undefined) this.#places.set(key, new Set([word]));
-    else places.add(word);
+  if (specialTokens.some((token) => token === '') || new Set(specialTokens).size < specialTokens.length) {
+    throw new ConfigError(
+      `trainBpe: specialTokens is ${JSON.stringify(specialTokens)}; it may hold distinct strings that are not empty`,
+    );
   }
 }
-
-/** Two ids in one number. */
-const KEY = 2 ** 24;
-
-interface Entry {
-  key: number;
-  count: number;
-}
-
-/** A binary heap: the highest count first, then the smallest key. */
-class PairHeap {
-  readonly #entries: Entry[] = [];
-
-  push(entry: Entry): void {
-    const entries = this.#entries;
-    let i = entries.push(entry) - 1;
-    while (i > 0) {
-      const parent = (i - 1) >> 1;
-      if (!before(entry, entries[parent])) break;
-      entries[i] = entries[parent];
-      i = parent;
-    }
-    entries[i] = entry;
-  }
-
-  pop(): Entry | undefined {
-    const entries = this.#entries;
-    const top = entries[0];
-    const last = entries.pop();
-    if (last === undefined || entries.length === 0) return top;
-    let i = 0;
-    for (;;) {
-      let child = 2 * i + 1;
-      if (child >= entries.length) break;
-      if (child + 1 < entries.length && before(entries[child + 1], entries[child])) child++;
-      if (!before(entries[child], last)) break;
-      entries[i] = entries[child];
-      i = child;
-    }
-    entries[i] = last;
-    return top;
-  }
-}
-
-const before = (a: Entry, b: Entry): boolean => a.count > b.count || (a.count === b.count && a.key < b.key);

@@ -1,113 +1,69 @@
-import { ConfigError, closestNames, FormatError, type Rng } from '@ashlar/tensor';
+import { FormatError } from '@ashlar/tensor';
+import { nodeModule } from './node-module.ts';
+import { readBytes, statPath, toPath } from './open-path.ts';
 
-/** A text with a name. */
+/** A text with the name it is known by. */
 export interface TextDocument {
   readonly name: string;
   readonly text: string;
 }
 
+const TEXT_FILE = /\.(txt|md)$/i;
+
+/** The longest string that V8 makes. */
+const MAX_BYTES = 2 ** 29 - 24;
+
 /**
- * Reads a text file, or all `.txt` and `.md` files below a folder in the order of their names.
- * @throws FormatError for what is missing (naming what comes close), empty, or no UTF-8 text (naming the byte).
+ * Reads text in UTF-8. Node only.
+ * @param source A file of any name, or a folder, of which all `*.txt` and `*.md` files are read, those of its
+ *   subfolders included, sorted by name.
+ * @returns One document per file, named by its path within the folder, or by the file's own name. A byte order mark is
+ *   left out; all else stays as it is.
+ * @throws FormatError where the path is missing, a file is empty or not text, or a folder has no text.
  */
-export async function readText(path: string): Promise<TextDocument[]> {
-  const { readdir, stat } = await import('node:fs/promises');
-  const { basename, dirname, join } = await import('node:path');
-  const info = await stat(path).catch(() => undefined);
-  if (info === undefined) {
-    const names = await readdir(dirname(path)).catch(() => []);
-    const close = closestNames(basename(path), names).join(', ');
-    throw new FormatError(`There is no text file or folder ${path}.${close === '' ? '' : ` Closest names: ${close}.`}`);
+export async function readText(source: string | URL): Promise<TextDocument[]> {
+  const path = toPath(source);
+  const { basename, join, relative, sep } = nodeModule('node:path', path);
+  if (!(await statPath(path)).isDirectory()) return [{ name: basename(path), text: await readFile(path) }];
+  const entries = await nodeModule('node:fs/promises', path).readdir(path, { recursive: true, withFileTypes: true });
+  const names = entries
+    .filter((entry) => entry.isFile() && TEXT_FILE.test(entry.name))
+    .map((entry) => relative(path, join(entry.parentPath, entry.name)).split(sep).join('/'))
+    .sort();
+  if (names.length === 0) {
+    throw new FormatError(`${path}: has no *.txt or *.md files; put some there, or give the path of one file.`);
   }
-  if (!info.isDirectory()) return [{ name: basename(path), text: await readFile(path) }];
-  const entries = await readdir(path, { recursive: true });
-  const names = entries.filter((name) => /\.(txt|md)$/i.test(name)).sort();
-  if (names.length === 0) throw new FormatError(`The folder ${path} has no .txt or .md file.`);
-  return Promise.all(names.map(async (name) => ({ name, text: await readFile(join(path, name)) })));
+  const documents: TextDocument[] = [];
+  for (const name of names) documents.push({ name, text: await readFile(join(path, name)) });
+  return documents;
 }
 
 async function readFile(path: string): Promise<string> {
-  const fs = await import('node:fs/promises');
-  const bytes = await fs.readFile(path);
-  if (bytes.length === 0) throw new FormatError(`${path} is empty.`);
-  const nul = bytes.indexOf(0);
-  if (nul >= 0) throw new FormatError(`${path} is no text: it has a NUL byte at offset ${nul}.`);
+  const { size } = await statPath(path);
+  if (size > MAX_BYTES) throw new FormatError(`${path}: has ${size} bytes; split it into files below 512 MiB.`);
+  const bytes = await readBytes(path);
+  if (bytes.length === 0) throw new FormatError(`${path}: is empty; give it some text or take it away.`);
+  const zero = bytes.indexOf(0);
+  if (zero !== -1) throw new FormatError(`${path}: byte ${zero} is 0, so it is not text; convert it to UTF-8.`);
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch {
-    throw new FormatError(`${path} is no UTF-8 text: its bytes are invalid at offset ${invalidOffset(bytes)}.`);
+  } catch (cause) {
+    throw new FormatError(`${path}: byte ${firstInvalid(bytes)} is not UTF-8; convert the file to UTF-8.`, { cause });
   }
 }
 
-/** Where the longest valid UTF-8 beginning of `bytes` ends. */
-function invalidOffset(bytes: Uint8Array): number {
-  let [low, high] = [0, bytes.length];
-  const valid = (end: number): boolean => {
+/** The first byte that can no longer continue UTF-8; the length where only the end of the last character is missing. */
+function firstInvalid(bytes: Uint8Array): number {
+  let valid = 0;
+  let invalid = bytes.length + 1;
+  while (invalid - valid > 1) {
+    const middle = (valid + invalid) >>> 1;
     try {
-      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, end), { stream: true });
-      return true;
+      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, middle), { stream: true });
+      valid = middle;
     } catch {
-      return false;
+      invalid = middle;
     }
-  };
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (valid(middle)) low = middle;
-    else high = middle;
   }
-  return low;
-}
-
-export interface SplitOptions {
-  /** Which documents are held out. Default `'last'`. */
-  heldOut?: 'last' | 'random';
-  /** How many documents; or else `fraction`. */
-  count?: number;
-  /** Share of the documents, rounded, at least one. Default 0.1. */
-  fraction?: number;
-  /** Needed for `'random'`. */
-  rng?: Rng;
-}
-
-/**
- * Splits texts into those to learn and those to measure on, by document. A single document is cut in two at the line or
- * word border nearest to `fraction` from its end.
- * @throws ConfigError if nothing would be left to learn.
- */
-export function splitDocuments<D extends TextDocument>(
-  documents: readonly D[],
-  options: SplitOptions = {},
-): { train: TextDocument[]; heldOut: TextDocument[] } {
-  const {
-    heldOut = 'last',
-    fraction = 0.1,
-    count = Math.max(1, Math.round(documents.length * fraction)),
-    rng,
-  } = options;
-  if (!(fraction > 0 && fraction < 1)) throw new ConfigError(`fraction is ${fraction}; it must be between 0 and 1.`);
-  if (documents.length === 1 && options.count === undefined) return cut(documents[0], fraction);
-  if (!Number.isInteger(count) || count < 1 || count >= documents.length) {
-    throw new ConfigError(
-      `count is ${count}; it must be an integer from 1 to ${documents.length - 1}, one less than the documents.`,
-    );
-  }
-  if (heldOut === 'last') return { train: documents.slice(0, -count), heldOut: documents.slice(-count) };
-  if (rng === undefined) throw new ConfigError("rng is missing; heldOut 'random' needs one.");
-  const chosen = new Set(rng.choice(documents.length, count, { replace: false }));
-  return {
-    train: documents.filter((_, i) => !chosen.has(i)),
-    heldOut: documents.filter((_, i) => chosen.has(i)),
-  };
-}
-
-function cut({ name, text }: TextDocument, fraction: number): { train: TextDocument[]; heldOut: TextDocument[] } {
-  const target = Math.round(text.length * (1 - fraction));
-  const line = text.indexOf('\n', target);
-  const word = text.slice(target).search(/\s/);
-  const far = text.length * fraction * 0.5;
-  const end = line >= 0 && line - target < far ? line + 1 : word >= 0 ? target + word : target;
-  return {
-    train: [{ name: `${name} (beginning)`, text: text.slice(0, end) }],
-    heldOut: [{ name: `${name} (end)`, text: text.slice(end) }],
-  };
+  return valid;
 }

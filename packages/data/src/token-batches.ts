@@ -1,160 +1,168 @@
-import { ConfigError, FormatError, type Rng, type Tensor, tensor2d } from '@ashlar/tensor';
-import type { TextDocument } from './text.ts';
-import type { Tokenizer } from './tokenizer.ts';
+import { ConfigError, FormatError, Rng, type RngState, type Tensor2D, tensor2d } from '@ashlar/tensor';
+import { checkPositive } from './options.ts';
+import type { Tokens } from './pack-tokens.ts';
+import { isObject } from './tokenizer-json.ts';
 
-/** Token ids, two bytes each where the vocabulary allows. */
-export type Tokens = Uint16Array | Int32Array;
-
-/** Inputs and labels of a language model, int32 `[batch, seq]`; the label of a token is the one after it. */
-export type TokenBatch = { inputIds: Tensor; labels: Tensor };
-
-/** Labels that do not count. */
-const IGNORED = -100;
-
-/** The tokens of all documents in a row, each ended by the tokenizer's end-of-text token where it has one. */
-export function packTokens(documents: Iterable<TextDocument>, tokenizer: Tokenizer): Tokens {
-  const { eosTokenId, vocabSize } = tokenizer;
-  const parts: Int32Array[] = [];
-  for (const { text } of documents) {
-    parts.push(tokenizer.encode(text));
-    if (eosTokenId !== undefined) parts.push(Int32Array.of(eosTokenId));
-  }
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  const tokens = vocabSize <= 2 ** 16 ? new Uint16Array(length) : new Int32Array(length);
-  let offset = 0;
-  for (const part of parts) {
-    tokens.set(part, offset);
-    offset += part.length;
-  }
-  return tokens;
-}
+/** Windows of tokens, one a row. */
+export type TokenBatch = {
+  /** `[batch, sequence]` int32. */
+  readonly inputIds: Tensor2D;
+  /** `[batch, sequence]` int32: at each place the token that follows in the text, or -100 to ignore the place. */
+  readonly labels: Tensor2D;
+};
 
 export interface TokenBatchesOptions {
+  /** Windows per batch. */
   batchSize: number;
-  /** Tokens per sequence. */
+  /** Tokens per window. */
   sequenceLength: number;
-  /** Source of the order and of each epoch's offset. */
-  rng: Rng;
-  /** Default true. */
+  /** Whether every epoch has an order and an offset of its own; default true. */
   shuffle?: boolean;
+  /** Draws orders and offsets; needed to shuffle. Only its key counts, not how much has been drawn from it. */
+  rng?: Rng;
+  /** Whether the last windows of an epoch are left out if they do not fill a batch; default true. */
+  dropLast?: boolean;
 }
 
-/** Where `TokenBatches` stand. */
-export interface TokenBatchesState {
-  readonly epoch: number;
+/** Where `TokenBatches` stand, as plain JSON. */
+export type TokenBatchesState = {
+  /** Epochs completed. */
+  epoch: number;
   /** Batches given out in this epoch. */
-  readonly index: number;
-}
+  index: number;
+  /** What they are made of and how, which must be the same where the state is restored. */
+  tokens: number;
+  batchSize: number;
+  sequenceLength: number;
+  shuffle: boolean;
+  dropLast: boolean;
+  /** The generator that the orders are drawn from; it is restored too. */
+  rng: { [Field in keyof RngState]: RngState[Field] } | null;
+};
 
 /**
- * Training batches of equal windows of a long row of tokens. Each iteration is an epoch: it starts at another offset, so
- * that windows differ from epoch to epoch, and goes through the windows in random order; a last batch that is not full is
- * left out. `state` and `restore` continue anywhere with exactly the same batches.
+ * Batches of windows of packed tokens. Window `w` of an epoch is the `T` tokens from place `offset + w T`, its labels
+ * the `T` tokens from one place further.
+ *
+ * Shuffled, every epoch draws a new order and a new offset, so that windows differ from epoch to epoch; where there are
+ * windows to spare, one window's worth of tokens, at the two ends, sits out each epoch to make room for the offset.
+ * Otherwise windows come in order from place 0. Memory beyond the tokens: four bytes per window.
+ *
+ * One pass over the object is an epoch, or the rest of the one begun. Each batch belongs to the caller, who disposes of
+ * it. `state()` and `restore()` continue with the very same batches; `train` of `@ashlar/train` does that by itself.
+ * @throws ConfigError for options out of range and for fewer tokens than a batch needs.
  */
 export class TokenBatches implements Iterable<TokenBatch> {
-  /** Batches in an epoch. */
+  /** Batches per epoch. */
   readonly length: number;
   readonly #tokens: Tokens;
-  readonly #options: TokenBatchesOptions;
+  readonly #options: Required<Omit<TokenBatchesOptions, 'rng'>>;
+  readonly #windows: number;
+  #rng: Rng | undefined;
   #epoch = 0;
   #index = 0;
 
-  /** @throws ConfigError if the tokens do not fill one batch. */
   constructor(tokens: Tokens, options: TokenBatchesOptions) {
-    const { batchSize, sequenceLength } = options;
-    checkSizes(batchSize, sequenceLength);
-    const needed = batchSize * sequenceLength + 1;
-    if (tokens.length < needed) {
-      throw new ConfigError(
-        `The text has ${tokens.length} tokens, but one batch of ${batchSize} sequences of ${sequenceLength} needs ${needed}: ` +
-          'give more text, or a smaller batchSize or sequenceLength.',
-      );
-    }
+    const { rng, shuffle = true, dropLast = true } = options;
+    const batchSize = checkPositive(options.batchSize, 'TokenBatches', 'batchSize');
+    const sequenceLength = checkPositive(options.sequenceLength, 'TokenBatches', 'sequenceLength');
+    if (shuffle && rng === undefined) throw new ConfigError('TokenBatches: rng is missing; shuffle: true needs one');
+    const windows = Math.floor((tokens.length - 1) / sequenceLength);
+    checkEnough(tokens.length, (dropLast ? batchSize : 1) * sequenceLength + 1, options);
     this.#tokens = tokens;
-    this.#options = options;
-    // The offset of an epoch takes up to a window, if there is room.
-    const slack = Math.min(sequenceLength - 1, tokens.length - needed);
-    this.length = Math.floor((tokens.length - 1 - slack) / sequenceLength / batchSize);
+    this.#options = { batchSize, sequenceLength, shuffle, dropLast };
+    this.#windows = shuffle && windows > batchSize ? windows - 1 : windows;
+    this.#rng = shuffle ? rng : undefined;
+    this.length = dropLast ? Math.floor(this.#windows / batchSize) : Math.ceil(this.#windows / batchSize);
   }
 
-  *[Symbol.iterator](): Generator<TokenBatch> {
-    const { batchSize, sequenceLength, rng, shuffle = true } = this.#options;
-    const epochRng = rng.fork(this.#epoch);
-    const windows = this.length * batchSize;
-    const room = Math.min(sequenceLength - 1, this.#tokens.length - 1 - windows * sequenceLength);
-    const offset = shuffle ? epochRng.integer(0, room + 1) : 0;
-    const order = shuffle ? epochRng.permutation(windows) : Int32Array.from({ length: windows }, (_, i) => i);
-    while (this.#index < this.length) {
-      const first = this.#index * batchSize;
-      const starts = Array.from(order.subarray(first, first + batchSize), (window) => offset + window * sequenceLength);
-      this.#index++;
-      yield batchAt(this.#tokens, starts, sequenceLength);
+  *[Symbol.iterator](): Generator<TokenBatch, void, undefined> {
+    const { batchSize, sequenceLength } = this.#options;
+    const starts = this.#starts();
+    try {
+      while (this.#index < this.length) {
+        const first = this.#index++ * batchSize;
+        yield windowBatch(this.#tokens, starts.subarray(first, first + batchSize), sequenceLength);
+      }
+    } finally {
+      // Here also where the loop is left after the last batch; a restored state may stand there too.
+      if (this.#index === this.length) {
+        this.#epoch++;
+        this.#index = 0;
+      }
     }
-    this.#epoch++;
-    this.#index = 0;
   }
 
-  state(): { epoch: number; index: number } {
-    return { epoch: this.#epoch, index: this.#index };
+  state(): TokenBatchesState {
+    const { batchSize, sequenceLength, shuffle, dropLast } = this.#options;
+    const rng = this.#rng?.state() ?? null;
+    const tokens = this.#tokens.length;
+    return { epoch: this.#epoch, index: this.#index, tokens, batchSize, sequenceLength, shuffle, dropLast, rng };
   }
 
-  /** The next iteration continues from `state`. @throws FormatError unless it is one of these batches. */
+  /**
+   * Makes the next pass begin where `state` was taken. Passes already begun are no longer of use.
+   * @throws FormatError if it is no such state, or one of other tokens or options.
+   */
   restore(state: unknown): void {
-    const { epoch, index } = (state ?? {}) as Partial<Record<keyof TokenBatchesState, unknown>>;
-    const whole = (n: unknown, max: number): n is number =>
-      Number.isSafeInteger(n) && (n as number) >= 0 && (n as number) <= max;
-    if (!whole(epoch, Number.MAX_SAFE_INTEGER) || !whole(index, this.length)) {
+    if (!isObject(state)) throw new FormatError('TokenBatches.restore: not a state. Pass what state() returned.');
+    const { epoch, index, rng } = state as TokenBatchesState;
+    const own = this.state();
+    for (const field of ['tokens', 'batchSize', 'sequenceLength', 'shuffle', 'dropLast'] as const) {
+      if (state[field] !== own[field]) {
+        throw new FormatError(
+          `TokenBatches.restore: ${field} was ${String(state[field])} and is now ${own[field]}. ` +
+            'Continue with the same tokens and options, or start anew.',
+        );
+      }
+    }
+    const isCount = (n: unknown, most: number): boolean =>
+      Number.isSafeInteger(n) && (n as number) >= 0 && (n as number) <= most;
+    if (!isCount(epoch, Number.MAX_SAFE_INTEGER)) {
+      throw new FormatError(`TokenBatches.restore: epoch is ${String(epoch)}; it may be a whole number >= 0`);
+    }
+    if (!isCount(index, this.length)) {
       throw new FormatError(
-        `A position in these batches has epoch >= 0 and index from 0 to ${this.length}, not ${JSON.stringify(state)}.`,
+        `TokenBatches.restore: index is ${String(index)}; it may be a whole number in [0, ${this.length}]`,
       );
     }
+    if (this.#options.shuffle) this.#rng = Rng.fromState(rng as RngState);
     this.#epoch = epoch;
     this.#index = index;
+  }
+
+  /** Where the windows of this epoch begin, in the order of this epoch. */
+  #starts(): Int32Array {
+    const { sequenceLength } = this.#options;
+    const rng = this.#rng?.fork(`epoch ${this.#epoch}`);
+    if (rng === undefined) return new Int32Array(this.#windows).map((_, w) => w * sequenceLength);
+    const offset = rng.integer(0, this.#tokens.length - this.#windows * sequenceLength);
+    return rng.permutation(this.#windows).map((w) => offset + w * sequenceLength);
   }
 }
 
 /**
- * Held-out batches: consecutive windows in order, every token but the first predicted exactly once; the last window is
- * filled up with labels of -100. May be gone through again and again.
- * @throws ConfigError for fewer than two tokens.
+ * The batch of the windows that begin at `starts`. What reaches beyond the tokens is `padId` among the inputs and -100
+ * among the labels.
  */
-export function evaluationBatches(
-  tokens: Tokens,
-  options: { batchSize: number; sequenceLength: number },
-): Iterable<TokenBatch> & { readonly length: number } {
-  const { batchSize, sequenceLength } = options;
-  checkSizes(batchSize, sequenceLength);
-  if (tokens.length < 2) {
-    throw new ConfigError(`The held-out text has ${tokens.length} tokens; measuring needs at least 2. Give more text.`);
-  }
-  const windows = Math.ceil((tokens.length - 1) / sequenceLength);
-  return {
-    length: Math.ceil(windows / batchSize),
-    *[Symbol.iterator]() {
-      for (let first = 0; first < windows; first += batchSize) {
-        const count = Math.min(batchSize, windows - first);
-        const starts = Array.from({ length: count }, (_, i) => (first + i) * sequenceLength);
-        yield batchAt(tokens, starts, sequenceLength);
-      }
-    },
-  };
-}
-
-function batchAt(tokens: Tokens, starts: readonly number[], sequenceLength: number): TokenBatch {
+export function windowBatch(tokens: Tokens, starts: ArrayLike<number>, sequenceLength: number, padId = 0): TokenBatch {
   const shape: [number, number] = [starts.length, sequenceLength];
-  const inputs = new Int32Array(shape[0] * shape[1]);
-  const labels = new Int32Array(inputs.length).fill(IGNORED);
-  for (const [row, start] of starts.entries()) {
+  const inputs = new Int32Array(starts.length * sequenceLength).fill(padId);
+  const labels = new Int32Array(starts.length * sequenceLength).fill(-100);
+  for (let row = 0; row < starts.length; row++) {
+    const start = starts[row];
     const end = Math.min(start + sequenceLength, tokens.length - 1);
+    if (start >= end) continue;
     inputs.set(tokens.subarray(start, end), row * sequenceLength);
     labels.set(tokens.subarray(start + 1, end + 1), row * sequenceLength);
   }
   return { inputIds: tensor2d(inputs, shape, 'int32'), labels: tensor2d(labels, shape, 'int32') };
 }
 
-function checkSizes(batchSize: number, sequenceLength: number): void {
-  for (const [name, size] of Object.entries({ batchSize, sequenceLength })) {
-    if (!Number.isInteger(size) || size < 1)
-      throw new ConfigError(`${name} is ${size}; it must be a positive integer.`);
-  }
+function checkEnough(tokens: number, needed: number, { batchSize, sequenceLength }: TokenBatchesOptions): void {
+  if (tokens >= needed) return;
+  throw new ConfigError(
+    `TokenBatches: there are ${tokens} tokens; batchSize ${batchSize} and sequenceLength ${sequenceLength} need at least ` +
+      `${needed}. Give more text, or make batchSize or sequenceLength smaller.`,
+  );
 }

@@ -1,146 +1,135 @@
-import { FormatError } from '@ashlar/tensor';
+import { ConfigError, closestNames, FormatError } from '@ashlar/tensor';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import { rememberPreTokens } from './remember-pre-tokens.ts';
+import { StreamDecoder } from './stream-decoder.ts';
+import {
+  checkTokenizerConfig,
+  checkTokenizerJson,
+  type SpecialToken,
+  type TokenizerConfig,
+  type TokenizerJson,
+} from './tokenizer-json.ts';
 
-/** Turns text into token ids and back: Hugging Face's `tokenizer.json`, whichever algorithm it names. */
+/** What the usual tokenizers call their special tokens, for a tokenizer that comes without a config. */
+const USUAL_NAMES = {
+  bos_token: ['<s>', '<bos>', '<|begin_of_text|>', '<|startoftext|>'],
+  eos_token: ['<|endoftext|>', '</s>', '<eos>', '<|end_of_text|>'],
+  pad_token: ['<pad>', '<|pad|>', '[PAD]'],
+} as const;
+
+export interface DecodeOptions {
+  /** Whether special tokens are left out; default true. */
+  skipSpecialTokens?: boolean;
+}
+
+/**
+ * A tokenizer in the format of Hugging Face's `tokenizer.json`: text to ids and back.
+ *
+ * The work is done by `@huggingface/tokenizers`. Byte-level tokenizers, such as those of `trainBpe`, give back exactly
+ * the text they were given, with lone surrogates as U+FFFD.
+ */
 export class Tokenizer {
-  readonly #tokenizer: HuggingFaceTokenizer;
-  readonly #config: Readonly<Record<string, unknown>>;
-  readonly #chunked: boolean;
+  /** The id that begins a document, if there is one. */
+  readonly bosTokenId: number | undefined;
+  /** The id that ends a document, if there is one. */
+  readonly eosTokenId: number | undefined;
+  /** The id that fills up short rows, if there is one. */
+  readonly padTokenId: number | undefined;
+  /** The largest id plus one: the rows that an embedding needs. */
   readonly vocabSize: number;
+  readonly #tokenizer: HuggingFaceTokenizer;
 
   /**
-   * @param json the object of a `tokenizer.json`. @param config the object of a `tokenizer_config.json`.
-   * @throws FormatError if they describe no tokenizer.
+   * @param json The contents of `tokenizer.json`.
+   * @param config The contents of `tokenizer_config.json`, which names the special tokens. One that it does not mention
+   *   is a special token of `json` with a usual name: `<|endoftext|>`, `</s>`, `<s>`, `<pad>` and the like.
+   * @throws FormatError where they are not such contents.
    */
-  constructor(json: object, config: Readonly<Record<string, unknown>> = {}) {
+  constructor(json: TokenizerJson, config: TokenizerConfig = {}) {
+    const checked = checkTokenizerJson(json, 'tokenizer.json');
+    const checkedConfig = checkTokenizerConfig(config, 'tokenizer_config.json');
     try {
-      this.#tokenizer = new HuggingFaceTokenizer(json, config);
-      this.vocabSize = 1 + Math.max(...this.#tokenizer.get_vocab().values());
+      this.#tokenizer = new HuggingFaceTokenizer({ ...EMPTY, ...checked }, checkedConfig);
     } catch (error) {
-      throw new FormatError(`The tokenizer.json describes no tokenizer: ${(error as Error).message}`, { cause: error });
+      throw new FormatError(`tokenizer.json: ${(error as Error).message}`, { cause: error });
     }
-    if (!(this.vocabSize > 0)) throw new FormatError('The tokenizer.json has an empty vocabulary.');
-    this.#config = config;
-    const { normalizer, pre_tokenizer: split } = json as {
-      normalizer?: unknown;
-      pre_tokenizer?: Record<string, unknown>;
+    rememberPreTokens(this.#tokenizer);
+    this.vocabSize = this.#tokenizer.model?.vocab.length ?? 0;
+    const special = new Set(checked.added_tokens?.filter((token) => token.special).map((token) => token.content));
+    const idOf = (name: keyof typeof USUAL_NAMES): number | undefined => {
+      const named = checkedConfig[name];
+      const usual = USUAL_NAMES[name].find((token) => special.has(token));
+      return this.#specialTokenId(name, named === undefined ? usual : named);
     };
-    this.#chunked = !normalizer && split?.type === 'ByteLevel' && split.use_regex !== false && !split.add_prefix_space;
+    this.bosTokenId = idOf('bos_token');
+    this.eosTokenId = idOf('eos_token');
+    this.padTokenId = idOf('pad_token');
   }
 
-  /** Token ids of `text`, no special ones added. Lone surrogates count as U+FFFD. */
+  /**
+   * The ids of `text`, without special tokens around it. Those written out in the text, as `<|endoftext|>`, become the
+   * special token.
+   * @throws ConfigError where the vocabulary has neither the text nor a token for what is unknown.
+   */
   encode(text: string): Int32Array {
-    const options = { add_special_tokens: false };
-    if (!this.#chunked || text.length <= CHUNK) return Int32Array.from(this.#tokenizer.encode(text, options).ids);
-    const parts = [...chunks(text)].map((chunk) => this.#tokenizer.encode(chunk, options).ids);
-    return Int32Array.from(parts.flat());
+    const { ids, tokens } = this.#tokenizer.encode(text, { add_special_tokens: false });
+    const unknown = ids.indexOf(undefined as unknown as number);
+    if (unknown !== -1) {
+      throw new ConfigError(`encode: the vocabulary has no token for ${JSON.stringify(tokens[unknown])}`);
+    }
+    return Int32Array.from(ids);
   }
 
-  /** The text of `ids`. @param options.skipSpecialTokens default true. */
-  decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+  /**
+   * The text of `ids`, as the model's decoder puts it together; spaces before punctuation stay.
+   * @throws ConfigError for an id that the vocabulary has not.
+   */
+  decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
     const { skipSpecialTokens = true } = options;
-    if (ids.length === 0) return '';
-    return this.#tokenizer.decode(Array.from(ids), {
+    const list = Array.from(ids, (id) => this.#checkId(id));
+    if (list.length === 0) return '';
+    return this.#tokenizer.decode(list, {
       skip_special_tokens: skipSpecialTokens,
       clean_up_tokenization_spaces: false,
     });
   }
 
+  /** Decodes as `decode` does, but id by id, in whole characters: for text that appears while it is generated. */
+  streamDecoder(options: DecodeOptions = {}): StreamDecoder {
+    return new StreamDecoder(this, options);
+  }
+
+  /** The id of `token` as the vocabulary spells it, or undefined. */
   tokenToId(token: string): number | undefined {
     return this.#tokenizer.token_to_id(token);
   }
 
+  /** How the vocabulary spells `id`, or undefined. */
   idToToken(id: number): string | undefined {
     return this.#tokenizer.id_to_token(id);
   }
 
-  /** The token that ends a text; undefined if the config names none. */
-  get eosTokenId(): number | undefined {
-    return this.#special('eos_token');
+  #checkId(id: number): number {
+    if (this.idToToken(id) !== undefined) return id;
+    throw new ConfigError(`decode: id is ${id}; it may be one of the vocabulary, which ends at ${this.vocabSize - 1}`);
   }
 
-  get bosTokenId(): number | undefined {
-    return this.#special('bos_token');
-  }
-
-  get padTokenId(): number | undefined {
-    return this.#special('pad_token');
-  }
-
-  #special(name: string): number | undefined {
-    const value = this.#config[name];
-    const content = typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value;
-    return typeof content === 'string' ? this.tokenToId(content) : undefined;
-  }
-
-  /** Decodes tokens one by one, giving out text only once its characters are complete. */
-  streamDecoder(): { push(id: number): string; end(): string } {
-    let pending: number[] = [];
-    let given = '';
-    const advance = (text: string): string => {
-      const fresh = text.slice(given.length);
-      given = text;
-      return fresh;
-    };
-    return {
-      push: (id) => {
-        pending.push(id);
-        const text = this.decode(pending);
-        if (text.endsWith('\ufffd')) return '';
-        const fresh = advance(text);
-        // What came before a line's end never changes how the rest decodes; forget it, so that each step stays short.
-        if (text.endsWith('\n')) {
-          pending = [];
-          given = '';
-        }
-        return fresh;
-      },
-      end: () => advance(this.decode(pending)),
-    };
+  #specialTokenId(name: string, token: SpecialToken | undefined): number | undefined {
+    if (token === undefined || token === null) return undefined;
+    const content = typeof token === 'string' ? token : token.content;
+    const id = this.tokenToId(content);
+    if (id !== undefined) return id;
+    const added = [...this.#tokenizer.get_added_tokens_decoder().values()].map((known) => known.content);
+    throw new FormatError(
+      `tokenizer_config.json: ${name} is ${JSON.stringify(content)}, which tokenizer.json has not; closest: ${closestNames(content, added).join(', ') || 'none'}`,
+    );
   }
 }
 
-/** Long texts are encoded in pieces of about this many characters: the library slows down on long ones. */
-const CHUNK = 8192;
-
-/** Cuts between a character and white space after it, where GPT-2's split into words always has a border. */
-function* chunks(text: string): Generator<string> {
-  const border = /\S(?=\s)/gu;
-  let start = 0;
-  while (text.length - start > CHUNK) {
-    border.lastIndex = start + CHUNK;
-    const found = border.exec(text);
-    const end = found === null ? text.length : found.index + found[0].length;
-    yield text.slice(start, end);
-    start = end;
-  }
-  if (start < text.length) yield text.slice(start);
-}
-
-/** Loads `tokenizer.json`, and `tokenizer_config.json` where there is one, from a folder. @throws FormatError naming the file. */
-export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const { join } = await import('node:path');
-  const { existsSync } = await import('node:fs');
-  const path = join(folder, 'tokenizer.json');
-  const configPath = join(folder, 'tokenizer_config.json');
-  const config = existsSync(configPath) ? await readJson(configPath) : {};
-  try {
-    return new Tokenizer(await readJson(path), config);
-  } catch (error) {
-    if (error instanceof FormatError && !error.message.startsWith(path)) error.message = `${path}: ${error.message}`;
-    throw error;
-  }
-}
-
-async function readJson(path: string): Promise<Record<string, unknown>> {
-  const { readFile } = await import('node:fs/promises');
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(path, 'utf8'));
-  } catch (error) {
-    throw new FormatError(`${path} cannot be read as JSON: ${(error as Error).message}`, { cause: error });
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new FormatError(`${path} holds no object.`);
-  return value as Record<string, unknown>;
-}
+const EMPTY = {
+  added_tokens: [],
+  normalizer: null,
+  pre_tokenizer: null,
+  post_processor: null,
+  decoder: null,
+};

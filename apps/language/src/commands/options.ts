@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { readText, splitDocuments } from '@ashlar/data';
 import { loadLora } from '@ashlar/peft';
 import { InvalidArgumentError } from 'commander';
-import { type Document, mobyDick, stateOfTheUnion } from '../corpora.ts';
+import { type Document, kingJames, mobyDick, stateOfTheUnion } from '../corpora.ts';
 import { type LanguageModel, loadLanguageModel } from '../language-model.ts';
 
 /** The app's own folder, from `src` and from `dist` alike. */
@@ -43,12 +43,13 @@ export function nonNegative(value: string): number {
 export function documents(text: string): Promise<Document[]> {
   if (text === 'sotu') return stateOfTheUnion();
   if (text === 'moby-dick') return mobyDick();
+  if (text === 'king-james') return kingJames();
   return readText(text);
 }
 
 /** The texts to learn and to measure on: the last `count` documents are held out, or the last tenth. */
 export async function splitTexts(text: string, count?: number): Promise<{ train: Document[]; heldOut: Document[] }> {
-  return splitDocuments(await documents(text), { count, cutSingle: true });
+  return splitDocuments(await documents(text), { count });
 }
 
 /** A model, with an adapter attached where one is named. */

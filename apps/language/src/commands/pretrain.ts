@@ -24,9 +24,11 @@ interface Options {
 
 export const pretrainCommand: Command = new Command('pretrain')
   .description('train a small Llama and its tokenizer from nothing')
-  .option('--text <path...>', "files or folders to learn, or 'moby-dick'; the last tenth of each is held out", [
-    'moby-dick',
-  ])
+  .option(
+    '--text <path...>',
+    "files or folders to learn, or 'moby-dick' and 'king-james'; the last tenth of each is held out",
+    ['moby-dick', 'king-james'],
+  )
   .requiredOption('--out <folder>', 'where the model goes, in the layout of Hugging Face')
   .option('--vocab-size <n>', 'tokens in the vocabulary', positiveInteger, 2048)
   .option('--hidden-size <n>', 'width, a multiple of 128', positiveInteger, 256)

@@ -1,0 +1,146 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+/** The command as it is installed: `pnpm test` builds it first. */
+const CLI = join(import.meta.dirname, '../dist/cli.js');
+
+let folder: string;
+let model: string;
+let text: string;
+
+async function run(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
+  try {
+    return { ...(await promisify(execFile)(process.execPath, [CLI, ...args])), code: 0 };
+  } catch (error) {
+    return error as { stdout: string; stderr: string; code: number };
+  }
+}
+
+/** Sentences with a pattern that a tiny model learns in a few steps. */
+const sentences = (subject: string, count: number): string =>
+  Array.from(
+    { length: count },
+    (_, i) => `The ${subject} number ${i % 10} sees the ${subject} number ${(i + 1) % 10}.`,
+  ).join('\n');
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'language-'));
+  model = join(folder, 'model');
+  text = join(folder, 'new');
+  await mkdir(text);
+  await writeFile(join(folder, 'old.txt'), sentences('whale', 400));
+  for (const i of [1, 2, 3]) await writeFile(join(text, `${i}.txt`), sentences('senator', 150));
+  const size = ['--vocab-size', '300', '--hidden-size', '128', '--layers', '1', '--context-length', '32'];
+  const { code, stderr } = await run(
+    ...['pretrain', '--text', join(folder, 'old.txt'), '--out', model, ...size, '--batch-size', '4', '--steps', '60'],
+  );
+  expect(code, stderr).toBe(0);
+}, 120_000);
+afterAll(() => rm(folder, { recursive: true }));
+
+const adaptArgs = (out: string, ...more: string[]): string[] => [
+  ...['adapt', '--model', model, '--text', text, '--out', join(folder, out), '--batch-size', '4', '--steps', '30'],
+  ...more,
+];
+
+async function perplexityOf(...args: string[]): Promise<number> {
+  const { stdout } = await run('evaluate', '--text', join(text, '3.txt'), ...args);
+  return Number(/perplexity ([\d.]+)/.exec(stdout)?.[1]);
+}
+
+describe('ashlar-language', () => {
+  it('pretrains a model in the layout of Hugging Face', async () => {
+    const files = await readdir(model);
+    for (const name of [
+      'config.json',
+      'model.safetensors',
+      'tokenizer.json',
+      'tokenizer_config.json',
+      'training.json',
+    ]) {
+      expect(files).toContain(name);
+    }
+    const config = JSON.parse(await readFile(join(model, 'config.json'), 'utf8'));
+    expect(config).toMatchObject({ architectures: ['LlamaForCausalLM'], model_type: 'llama', vocab_size: 300 });
+  });
+
+  it('adapts, evaluates, merges and generates, the adapter and the merged model alike', async () => {
+    const { code, stdout, stderr } = await run(...adaptArgs('lora'));
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/lora +[\d,]+ +[\d.]+ +[\d.]+/);
+    const adapter = join(folder, 'lora');
+    const config = JSON.parse(await readFile(join(adapter, 'adapter_config.json'), 'utf8'));
+    expect(config).toMatchObject({ peft_type: 'LORA', r: 8, base_model_name_or_path: model });
+    const before = await perplexityOf('--model', model);
+    const after = await perplexityOf('--model', model, '--adapter', adapter);
+    expect(after).toBeLessThan(before / 2);
+
+    const merged = join(folder, 'merged');
+    expect((await run('merge', '--model', model, '--adapter', adapter, '--out', merged, '--dtype', 'F32')).code).toBe(
+      0,
+    );
+    expect(await perplexityOf('--model', merged)).toBeCloseTo(after, 2);
+    const generate = ['generate', '--prompt', 'The senator', '--max-new-tokens', '20', '--seed', '3'];
+    const first = await run(...generate, '--model', merged);
+    expect(first.stdout.startsWith('The senator')).toBe(true);
+    expect((await run(...generate, '--model', merged)).stdout).toBe(first.stdout);
+  });
+
+  it('resumes a run with the very numbers of one that was not stopped', async () => {
+    const log = async (out: string): Promise<string[]> =>
+      (await readFile(join(folder, out, 'log.jsonl'), 'utf8'))
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as { type: string; step: number; loss: number })
+        .filter(({ type }) => type === 'step')
+        .map(({ step, loss }) => `${step} ${loss}`);
+    await run(...adaptArgs('whole', '--dropout', '0.2'));
+    const child = execFile(process.execPath, [CLI, ...adaptArgs('killed', '--dropout', '0.2')]);
+    while (!existsSync(join(folder, 'killed', 'checkpoints', 'step-000006')))
+      await new Promise((r) => setTimeout(r, 20));
+    const ended = new Promise((r) => child.on('exit', r));
+    child.kill('SIGKILL');
+    await ended;
+    const { code, stderr } = await run(...adaptArgs('killed', '--dropout', '0.2', '--resume'));
+    expect(code, stderr).toBe(0);
+    expect(await log('killed')).toEqual(await log('whole'));
+  });
+
+  it.each([
+    [['adapt', '--out', 'x'], /required option '--text/],
+    [['adapt', '--text', 'nowhere.txt', '--out', 'x'], /nowhere\.txt/],
+    [['adapt', '--rank', '0', '--text', 'a', '--out', 'x'], /positive integer/],
+    [
+      ['adapt', '--method', 'lroa', '--text', 'TEXT', '--out', 'OUT', '--model', 'MODEL'],
+      /method is 'lroa'.*closest: lora/,
+    ],
+    [
+      ['adapt', '--targets', 'q_prj', '--text', 'TEXT', '--out', 'OUT', '--model', 'MODEL'],
+      /'q_prj' \(closest: .*q_proj/,
+    ],
+    [['adapt', '--batch-size', '4000', '--text', 'TEXT', '--out', 'OUT', '--model', 'MODEL'], /tokens/],
+    [['evaluate', '--model', 'no such folder', '--text', 'TEXT'], /no folder 'no such folder'/],
+    [['generate', '--model', 'MODEL', '--adapter', 'TEXT'], /adapter_config\.json/],
+    [['generate', '--top-p', '2', '--model', 'MODEL', '--prompt', 'a'], /topP is 2/],
+  ])('says in one line what is wrong: %j', async (args, message) => {
+    const named: Record<string, string> = { TEXT: text, MODEL: model, OUT: join(folder, 'out') };
+    const { code, stderr } = await run(...args.map((arg) => named[arg] ?? arg));
+    expect(code).toBe(1);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/^ +at /m);
+  });
+
+  it('explains itself', async () => {
+    for (const command of ['adapt', 'generate', 'evaluate', 'merge', 'pretrain', 'demo']) {
+      const { code, stdout } = await run(command, '--help');
+      expect(code).toBe(0);
+      expect(stdout).toMatch(/--seed|--adapter/);
+    }
+    expect((await run('adapt', '--help')).stdout).toMatch(/dora .*full/s);
+  });
+});
