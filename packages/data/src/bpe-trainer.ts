@@ -1,73 +1,91 @@
 import { ConfigError } from '@ashlar/tensor';
-import { BYTE_CHARACTERS, PRE_TOKEN } from './byte-level.ts';
+import { BYTE_CHARS, PRE_TOKEN, toByteChars } from './byte-level.ts';
 import { learnMerges, type Word } from './learn-merges.ts';
-import type { TokenizerJson } from './tokenizer-json.ts';
+import type { BpeTokenizerJson } from './tokenizer-json.ts';
+import { visitAll } from './visit-all.ts';
 
 export interface TrainBpeOptions {
-  /** Tokens in all, special ones and the 256 bytes included; fewer only where the text holds too few pairs. */
+  /** Tokens in all: special ones, the 256 bytes, merges; default 2048. Fewer where the text runs out of pairs. */
   vocabSize?: number;
-  /** Tokens outside the text; they get the first ids, in this order. */
+  /** Tokens that stand for no text, with the first ids; default `['<|endoftext|>']`. */
   specialTokens?: readonly string[];
-  /** A pair seen less often is not merged. */
+  /** How often a pair must come to be merged; default 2. */
   minFrequency?: number;
 }
 
-/** Far beyond any real vocabulary; a pair of ids still fits one number. */
-const MAX_VOCAB_SIZE = 2 ** 24;
-
 /**
- * Trains a byte-level BPE tokenizer: starting from the 256 bytes, the pair of neighbouring tokens that is most frequent
- * within GPT-2's pre-tokens becomes a token of its own, until there are `vocabSize`. Of equally frequent pairs the
- * one with the smallest ids comes first, as in Hugging Face's trainer; the same texts always give the same tokenizer.
+ * Learns a byte-level byte-pair encoding: starting from the 256 bytes, the most frequent pair of neighbouring tokens
+ * becomes a token, again and again. Pairs cross neither GPT-2's pre-tokens nor texts.
  *
- * @param texts The documents; no token spans two of them.
- * @returns The contents of a `tokenizer.json`, which `Tokenizer` and Hugging Face's `tokenizers` (Python, JS) load.
- * @throws ConfigError for an option that is out of range.
+ * Of equally frequent pairs the one with the smaller first id goes first, then the one with the smaller second, as in
+ * Python's `BpeTrainer`; so the result depends on the texts, not on their order. Texts are read one at a time and not
+ * kept.
  *
  * Source: Sennrich, Haddow and Birch, "Neural machine translation of rare words with subword units" (2016,
- * arXiv:1508.07909); on bytes: Radford et al., "Language models are unsupervised multitask learners" (2019).
+ * arXiv:1508.07909); on bytes, Radford et al., "Language models are unsupervised multitask learners" (2019).
+ * @returns a `tokenizer.json` for `Tokenizer`, `@huggingface/tokenizers` and Python's `tokenizers` and `transformers`:
+ *   special tokens, then the bytes in the order of their characters, then the merges in the order they were made. A
+ *   promise of it where `texts` are asynchronous.
+ * @throws ConfigError for options out of range, texts that are not strings, or no text at all.
  */
-export function trainBpe(texts: Iterable<string>, options: TrainBpeOptions = {}): TokenizerJson {
-  const { vocabSize = 2048, specialTokens = ['<|endoftext|>'], minFrequency = 2 } = options;
-  checkOptions(vocabSize, specialTokens, minFrequency);
-  const alphabet = new Set([...specialTokens, ...[...BYTE_CHARACTERS].sort()]);
-  if (alphabet.size > vocabSize) {
-    throw new ConfigError(
-      `trainBpe: vocabSize is ${vocabSize}; it may be ${alphabet.size} or more, for 256 bytes and the specialTokens`,
-    );
-  }
-  const tokens = [...alphabet];
-  const merges = learnMerges(splitIntoBytes(texts, tokens), tokens, vocabSize, minFrequency);
-  return tokenizerJson(tokens, specialTokens, merges);
-}
-
-/** The distinct pre-tokens of the texts, as the ids of their bytes. */
-function splitIntoBytes(texts: Iterable<string>, tokens: readonly string[]): Word[] {
-  const ids = BYTE_CHARACTERS.map((character) => tokens.indexOf(character));
-  const encoder = new TextEncoder();
-  return Array.from(countPreTokens(texts), ([text, count]) => ({
-    tokens: Array.from(encoder.encode(text), (byte) => ids[byte]),
-    count,
-  }));
-}
-
-/** How often each pre-token occurs. */
-function countPreTokens(texts: Iterable<string>): Map<string, number> {
+export function trainBpe(texts: Iterable<string>, options?: TrainBpeOptions): BpeTokenizerJson;
+export function trainBpe(texts: AsyncIterable<string>, options?: TrainBpeOptions): Promise<BpeTokenizerJson>;
+export function trainBpe(
+  texts: Iterable<string> | AsyncIterable<string>,
+  options: TrainBpeOptions = {},
+): BpeTokenizerJson | Promise<BpeTokenizerJson> {
+  const { vocabSize, specialTokens, minFrequency } = checkOptions(options);
   if (typeof texts === 'string') {
-    throw new ConfigError('trainBpe: texts is a string; it may be an array or another iterable of strings');
+    throw new ConfigError('trainBpe: texts is one string; it may be an array or another iterable of strings');
   }
   const counts = new Map<string, number>();
-  for (const text of texts) {
-    for (const [preToken] of text.matchAll(PRE_TOKEN)) counts.set(preToken, (counts.get(preToken) ?? 0) + 1);
+  return visitAll(
+    texts,
+    (text) => countPreTokens(text, counts),
+    () => {
+      if (counts.size === 0) throw new ConfigError('trainBpe: texts is empty; it may give at least one text');
+      const tokens = [...specialTokens, ...BYTE_CHARS.toSorted()];
+      const ids = new Map(tokens.map((token, id) => [token, id]));
+      const words = Array.from(counts, ([chars, count]): Word => {
+        return { tokens: Array.from(chars, (char) => ids.get(char)!), count };
+      });
+      const merges = learnMerges(words, tokens, vocabSize, minFrequency);
+      return tokenizerJson(specialTokens, tokens, merges);
+    },
+  );
+}
+
+/** Adds how often each pre-token comes, by its byte characters. */
+function countPreTokens(text: string, counts: Map<string, number>): void {
+  if (typeof text !== 'string') {
+    throw new ConfigError(`trainBpe: texts gave a value of type ${typeof text}; it may give strings`);
   }
-  return counts;
+  const own = new Map<string, number>();
+  for (const preToken of text.match(PRE_TOKEN) ?? []) own.set(preToken, (own.get(preToken) ?? 0) + 1);
+  for (const [preToken, count] of own) {
+    const chars = toByteChars(preToken);
+    counts.set(chars, (counts.get(chars) ?? 0) + count);
+  }
 }
 
 function tokenizerJson(
-  tokens: readonly string[],
   specialTokens: readonly string[],
-  merges: [string, string][],
-): TokenizerJson {
+  tokens: readonly string[],
+  merges: readonly (readonly [number, number])[],
+): BpeTokenizerJson {
+  const model = {
+    type: 'BPE' as const,
+    dropout: null,
+    unk_token: null,
+    continuing_subword_prefix: null,
+    end_of_word_suffix: null,
+    fuse_unk: false,
+    byte_fallback: false,
+    ignore_merges: false,
+    // Not by assignment, which would take a token '__proto__' for the prototype.
+    vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
+    merges: merges.map(([a, b]): [string, string] => [tokens[a], tokens[b]]),
+  };
   return {
     version: '1.0',
     truncation: null,
@@ -85,31 +103,27 @@ function tokenizerJson(
     pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
     post_processor: null,
     decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      ignore_merges: false,
-      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
-      merges,
-    },
+    model,
   };
 }
 
-function checkOptions(vocabSize: number, specialTokens: readonly string[], minFrequency: number): void {
-  if (!Number.isInteger(vocabSize) || vocabSize > MAX_VOCAB_SIZE) {
-    throw new ConfigError(`trainBpe: vocabSize is ${vocabSize}; it may be a whole number up to ${MAX_VOCAB_SIZE}`);
-  }
-  if (!Number.isInteger(minFrequency) || minFrequency < 1) {
-    throw new ConfigError(`trainBpe: minFrequency is ${minFrequency}; it may be a whole number >= 1`);
-  }
-  if (specialTokens.some((token) => token === '') || new Set(specialTokens).size < specialTokens.length) {
+function checkOptions(options: TrainBpeOptions): Required<TrainBpeOptions> {
+  const { vocabSize = 2048, specialTokens = ['<|endoftext|>'], minFrequency = 2 } = options;
+  specialTokens.forEach((token, i) => {
+    if (typeof token !== 'string' || token === '' || BYTE_CHARS.includes(token) || specialTokens.indexOf(token) < i) {
+      throw new ConfigError(
+        `trainBpe: specialTokens[${i}] is ${JSON.stringify(token)}; it may be a string of at least two characters, unlike the others`,
+      );
+    }
+  });
+  const smallest = specialTokens.length + BYTE_CHARS.length;
+  if (!(Number.isInteger(vocabSize) && vocabSize >= smallest && vocabSize <= 2 ** 24)) {
     throw new ConfigError(
-      `trainBpe: specialTokens is ${JSON.stringify(specialTokens)}; it may hold distinct strings that are not empty`,
+      `trainBpe: vocabSize is ${vocabSize}; it may be a whole number from ${smallest}, for the bytes and the special tokens, to 2^24`,
     );
   }
+  if (!(Number.isInteger(minFrequency) && minFrequency >= 1)) {
+    throw new ConfigError(`trainBpe: minFrequency is ${minFrequency}; it may be a whole number >= 1`);
+  }
+  return { vocabSize, specialTokens, minFrequency };
 }

@@ -1,10 +1,10 @@
 export { type TrainBpeOptions, trainBpe } from './bpe-trainer.ts';
 export { type EvaluationBatches, type EvaluationBatchesOptions, evaluationBatches } from './evaluation-batches.ts';
 export { loadTokenizer } from './load-tokenizer.ts';
-export { packTokens, type Tokens } from './pack-tokens.ts';
+export { type PackOptions, packTokens, type Tokens } from './pack-tokens.ts';
 export { type Split, type SplitOptions, splitDocuments } from './split-documents.ts';
 export type { StreamDecoder } from './stream-decoder.ts';
-export { readText, type TextDocument } from './text.ts';
+export { readText, streamText, type TextDocument } from './text.ts';
 export { type TokenBatch, TokenBatches, type TokenBatchesOptions, type TokenBatchesState } from './token-batches.ts';
-export { type DecodeOptions, Tokenizer } from './tokenizer.ts';
-export type { AddedToken, SpecialToken, TokenizerConfig, TokenizerJson } from './tokenizer-json.ts';
+export { type DecodeOptions, type EncodeOptions, Tokenizer } from './tokenizer.ts';
+export type { AddedToken, BpeTokenizerJson, TokenizerConfig, TokenizerJson } from './tokenizer-json.ts';

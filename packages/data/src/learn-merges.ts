@@ -29,14 +29,14 @@ interface Candidate {
  * in it with at least its present count, and one that turns out to promise too much goes back with what is true.
  * @param words split into single bytes; they are merged in place.
  * @param tokens the alphabet; new tokens are appended. Two merges may make the same token.
- * @returns the distinct pairs in the order of merging, as tokens.
+ * @returns the distinct pairs in the order of merging, as ids.
  */
 export function learnMerges(
   words: readonly Word[],
   tokens: string[],
   vocabSize: number,
   minFrequency: number,
-): [string, string][] {
+): [number, number][] {
   const ids = new Map(tokens.map((token, id) => [token, id]));
   const pairs = new Map<number, Pair>();
   const risen = new Set<Pair>();
@@ -61,7 +61,7 @@ export function learnMerges(
   const queue = new TinyQueue<Candidate>(Array.from(pairs.values(), candidate), compare);
   risen.clear();
 
-  const merges = new Map<number, [string, string]>();
+  const merges = new Map<number, [number, number]>();
   while (tokens.length < vocabSize) {
     const best = queue.pop();
     if (best === undefined || best.count < minFrequency) break;
@@ -79,7 +79,7 @@ export function learnMerges(
     }
     const key = pair.a * vocabSize + pair.b;
     // A pair comes up again where another merge has made one of its tokens anew; its rule stands already.
-    if (!merges.has(key)) merges.set(key, [tokens[pair.a], tokens[pair.b]]);
+    if (!merges.has(key)) merges.set(key, [pair.a, pair.b]);
     for (const word of pair.words) merge(words[word], pair, id, (a, b, by) => change(a, b, by, word));
     pairs.delete(key);
     for (const pair of risen) queue.push(candidate(pair));

@@ -14,7 +14,7 @@ type NodeModules = {
 export function nodeModule<Id extends keyof NodeModules>(id: Id, path: string): NodeModules[Id] {
   const module = globalThis.process?.getBuiltinModule?.(id);
   if (module === undefined) {
-    throw new ConfigError(`${path}: files can be opened by path only in Node. Here, fetch their content yourself.`);
+    throw new ConfigError(`${path}: files can be opened by path only in Node. Here, pass what is in them.`);
   }
   return module as NodeModules[Id];
 }

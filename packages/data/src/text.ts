@@ -1,69 +1,109 @@
 import { FormatError } from '@ashlar/tensor';
 import { nodeModule } from './node-module.ts';
-import { readBytes, statPath, toPath } from './open-path.ts';
+import { readBytes, statPath, toPath, unreadable } from './open-path.ts';
 
-/** A text with the name it is known by. */
+/** A text with a name. */
 export interface TextDocument {
   readonly name: string;
   readonly text: string;
 }
 
+/** What is read of a folder. */
 const TEXT_FILE = /\.(txt|md)$/i;
-
-/** The longest string that V8 makes. */
-const MAX_BYTES = 2 ** 29 - 24;
+/** V8's longest string holds this many characters. */
+const LARGEST = 2 ** 29 - 24;
 
 /**
- * Reads text in UTF-8. Node only.
- * @param source A file of any name, or a folder, of which all `*.txt` and `*.md` files are read, those of its
- *   subfolders included, sorted by name.
- * @returns One document per file, named by its path within the folder, or by the file's own name. A byte order mark is
- *   left out; all else stays as it is.
- * @throws FormatError where the path is missing, a file is empty or not text, or a folder has no text.
+ * The documents at `path`: one file of any name, or all `*.txt` and `*.md` files of a folder and the folders in it, in
+ * the natural order of their paths (`2.txt` before `10.txt`). A byte order mark is left out; nothing else is changed, line
+ * ends neither. Links to files are followed, links to folders are not. Node only.
+ * @returns documents named by their path within the folder, with `/` on every system; a single file by its own name.
+ * @throws FormatError that names the path: nothing there (with the closest names), a folder without text, a file that is
+ *   empty, binary or not UTF-8 (with the offset of the first such byte), or too large for a string.
  */
-export async function readText(source: string | URL): Promise<TextDocument[]> {
-  const path = toPath(source);
-  const { basename, join, relative, sep } = nodeModule('node:path', path);
-  if (!(await statPath(path)).isDirectory()) return [{ name: basename(path), text: await readFile(path) }];
-  const entries = await nodeModule('node:fs/promises', path).readdir(path, { recursive: true, withFileTypes: true });
-  const names = entries
-    .filter((entry) => entry.isFile() && TEXT_FILE.test(entry.name))
-    .map((entry) => relative(path, join(entry.parentPath, entry.name)).split(sep).join('/'))
-    .sort();
-  if (names.length === 0) {
-    throw new FormatError(`${path}: has no *.txt or *.md files; put some there, or give the path of one file.`);
-  }
+export async function readText(path: string | URL): Promise<TextDocument[]> {
   const documents: TextDocument[] = [];
-  for (const name of names) documents.push({ name, text: await readFile(join(path, name)) });
+  for await (const document of streamText(path)) documents.push(document);
   return documents;
 }
 
-async function readFile(path: string): Promise<string> {
-  const { size } = await statPath(path);
-  if (size > MAX_BYTES) throw new FormatError(`${path}: has ${size} bytes; split it into files below 512 MiB.`);
-  const bytes = await readBytes(path);
-  if (bytes.length === 0) throw new FormatError(`${path}: is empty; give it some text or take it away.`);
-  const zero = bytes.indexOf(0);
-  if (zero !== -1) throw new FormatError(`${path}: byte ${zero} is 0, so it is not text; convert it to UTF-8.`);
+/** The documents of `readText`, each read when it is asked for. */
+export async function* streamText(path: string | URL): AsyncGenerator<TextDocument, void, undefined> {
+  const root = toPath(path);
+  const { basename, join } = nodeModule('node:path', root);
+  if (!(await statPath(root)).isDirectory()) {
+    yield { name: basename(root), text: await readTextFile(root) };
+    return;
+  }
+  const names = await textFiles(root);
+  if (names.length === 0) {
+    throw new FormatError(`${root}: no *.txt or *.md file in this folder or the folders in it. Choose another one.`);
+  }
+  for (const name of names) yield { name, text: await readTextFile(join(root, name)) };
+}
+
+async function textFiles(root: string): Promise<string[]> {
+  const { join, relative, sep } = nodeModule('node:path', root);
+  const entries = await nodeModule('node:fs/promises', root)
+    .readdir(root, { recursive: true, withFileTypes: true })
+    .catch((error: unknown) => {
+      throw unreadable(root, error);
+    });
+  const names: string[] = [];
+  for (const entry of entries) {
+    if (!TEXT_FILE.test(entry.name)) continue;
+    const file = join(entry.parentPath, entry.name);
+    if (entry.isFile() || (entry.isSymbolicLink() && (await statPath(file)).isFile())) {
+      names.push(relative(root, file).replaceAll(sep, '/'));
+    }
+  }
+  const natural = new Intl.Collator('en', { numeric: true });
+  return names.sort((a, b) => natural.compare(a, b) || (a < b ? -1 : 1));
+}
+
+async function readTextFile(file: string): Promise<string> {
+  const stats = await statPath(file);
+  if (!stats.isFile()) throw new FormatError(`${file}: it is neither a file nor a folder. Choose a text file.`);
+  if (stats.size > LARGEST) {
+    throw new FormatError(
+      `${file}: ${stats.size} bytes are more than one string can hold (${LARGEST}). Split it into files in a folder.`,
+    );
+  }
+  const text = decodeUtf8(await readBytes(file), file);
+  if (text.trim() === '') throw new FormatError(`${file}: there is no text in it. Remove it or choose another one.`);
+  return text;
+}
+
+function decodeUtf8(bytes: Uint8Array, file: string): string {
+  if ((bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff)) {
+    throw new FormatError(`${file}: it is UTF-16, by the byte order mark at byte 0. Save it as UTF-8.`);
+  }
+  const nul = bytes.indexOf(0);
+  if (nul >= 0) throw new FormatError(`${file}: a NUL at byte ${nul} says that it is binary. Choose a text file.`);
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new FormatError(`${path}: byte ${firstInvalid(bytes)} is not UTF-8; convert the file to UTF-8.`, { cause });
+  } catch (error) {
+    throw new FormatError(`${file}: byte ${firstInvalidByte(bytes)} is not UTF-8. Save it as UTF-8.`, { cause: error });
   }
 }
 
-/** The first byte that can no longer continue UTF-8; the length where only the end of the last character is missing. */
-function firstInvalid(bytes: Uint8Array): number {
-  let valid = 0;
-  let invalid = bytes.length + 1;
-  while (invalid - valid > 1) {
-    const middle = (valid + invalid) >>> 1;
-    try {
-      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, middle), { stream: true });
-      valid = middle;
-    } catch {
-      invalid = middle;
-    }
+/** Where the first sequence that is not UTF-8 begins. */
+function firstInvalidByte(bytes: Uint8Array): number {
+  // The longest beginning that is UTF-8, but for its last character, which may be unfinished.
+  let low = 0;
+  let high = bytes.length;
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (decodeBeginning(bytes.subarray(0, middle)) === undefined) high = middle - 1;
+    else low = middle;
   }
-  return valid;
+  return new TextEncoder().encode(decodeBeginning(bytes.subarray(0, low))).length;
+}
+
+function decodeBeginning(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes, { stream: true });
+  } catch {
+    return undefined;
+  }
 }

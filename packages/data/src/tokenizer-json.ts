@@ -1,87 +1,111 @@
 import { FormatError } from '@ashlar/tensor';
 
-/** A token that stands outside the model's vocabulary, as `tokenizer.json` lists it. */
+/** A token that is found in the text before anything is split. */
 export interface AddedToken {
   id: number;
   content: string;
+  single_word?: boolean;
+  lstrip?: boolean;
+  rstrip?: boolean;
+  normalized?: boolean;
+  /** Whether `skipSpecialTokens` leaves it out. */
   special?: boolean;
-  [option: string]: unknown;
 }
 
-/** The contents of a `tokenizer.json`, of any type of model. */
+/** The content of a `tokenizer.json` as Python's `tokenizers` writes it. */
 export interface TokenizerJson {
+  version?: string;
+  truncation?: object | null;
+  padding?: object | null;
   added_tokens?: AddedToken[];
-  model: { type?: string; vocab: Record<string, number> | [string, number][]; [option: string]: unknown };
-  [part: string]: unknown;
+  normalizer?: object | null;
+  pre_tokenizer?: object | null;
+  post_processor?: object | null;
+  decoder?: object | null;
+  model: object;
 }
 
-/** The contents of a `tokenizer_config.json`, as far as they are read here. */
+/** The `tokenizer.json` of a byte-level BPE, as `trainBpe` makes it. */
+export interface BpeTokenizerJson extends TokenizerJson {
+  added_tokens: AddedToken[];
+  model: { readonly type: 'BPE'; readonly vocab: Record<string, number>; readonly merges: [string, string][] };
+}
+
+/** What is read of a `tokenizer_config.json`; other fields reach `@huggingface/tokenizers` as they are. */
 export interface TokenizerConfig {
-  bos_token?: SpecialToken;
-  eos_token?: SpecialToken;
-  pad_token?: SpecialToken;
-  [option: string]: unknown;
+  bos_token?: string | { content: string } | null;
+  eos_token?: string | { content: string } | null;
+  pad_token?: string | { content: string } | null;
+  [field: string]: unknown;
 }
-
-/** A special token by its content, or as an object with it; null where there is none. */
-export type SpecialToken = string | { content: string } | null;
-
-/** Far beyond any real vocabulary. */
-const MAX_ID = 2 ** 31 - 1;
 
 /**
- * Checks all of a `tokenizer.json` that its loader takes for granted.
- * @param source The file, as errors name it.
- * @throws FormatError naming the first part that is wrong.
+ * Checks what the library takes for granted, so that a broken file gets an error that names the place.
+ * @param name the file's name, for errors.
  */
-export function checkTokenizerJson(json: unknown, source: string): TokenizerJson {
-  const fail = (part: string, expected: string): never => {
-    throw new FormatError(`${source}: ${part} should be ${expected}; is this the tokenizer.json of a fast tokenizer?`);
-  };
-  if (!isObject(json)) return fail('the whole', 'an object');
+export function checkTokenizerJson(json: unknown, name: string): TokenizerJson {
+  const remedy = 'Is it a tokenizer.json of Hugging Face tokenizers?';
+  if (!isObject(json)) throw new FormatError(`${name}: it is ${describe(json)}, not a JSON object. ${remedy}`);
   const { model, added_tokens: added = [] } = json;
-  if (!isObject(model)) return fail('model', 'an object');
-  if (Array.isArray(model.vocab)) {
-    const wrong = model.vocab.findIndex((entry) => !Array.isArray(entry) || typeof entry[0] !== 'string');
-    if (wrong !== -1) fail(`model.vocab[${wrong}]`, 'a token and its score');
-  } else if (isObject(model.vocab)) {
-    for (const [token, id] of Object.entries(model.vocab)) {
-      if (!isId(id)) fail(`model.vocab[${JSON.stringify(token)}]`, 'a whole number >= 0');
+  if (!isObject(model)) throw new FormatError(`${name}: model is ${describe(model)}, not an object. ${remedy}`);
+  if (!Array.isArray(added)) throw new FormatError(`${name}: added_tokens is ${describe(added)}, not a list.`);
+  added.forEach((token: unknown, i) => {
+    if (!isObject(token) || typeof token.content !== 'string' || token.content === '') {
+      throw new FormatError(`${name}: added_tokens[${i}] has no content; it may be a non-empty string.`);
     }
-  } else fail('model.vocab', 'an object of ids, or an array');
-  if (model.type === 'BPE') {
-    if (!Array.isArray(model.merges)) return fail('model.merges', 'an array');
-    const wrong = model.merges.findIndex((merge) => !isMerge(merge));
-    if (wrong !== -1) fail(`model.merges[${wrong}]`, 'two tokens');
+    checkId(token.id, `added_tokens[${i}].id`, name);
+  });
+  if (isObject(model.vocab)) {
+    for (const [token, id] of Object.entries(model.vocab)) checkId(id, `model.vocab[${JSON.stringify(token)}]`, name);
+  } else if (!Array.isArray(model.vocab)) {
+    throw new FormatError(`${name}: model.vocab is ${describe(model.vocab)}, not an object or a list. ${remedy}`);
   }
-  if (!Array.isArray(added)) return fail('added_tokens', 'an array');
-  const wrong = added.findIndex((token) => !isObject(token) || !isId(token.id) || typeof token.content !== 'string');
-  if (wrong !== -1) fail(`added_tokens[${wrong}]`, 'an object with id and content');
-  return json as TokenizerJson;
+  if (model.type === 'BPE' || 'merges' in model) checkMerges(model, name);
+  return json as unknown as TokenizerJson;
 }
 
-/** @throws FormatError where the special tokens are not what a `tokenizer_config.json` may hold. */
-export function checkTokenizerConfig(config: unknown, source: string): TokenizerConfig {
-  if (!isObject(config)) throw new FormatError(`${source}: the whole should be an object`);
-  for (const name of ['bos_token', 'eos_token', 'pad_token']) {
-    const token = config[name] ?? null;
-    if (token !== null && typeof token !== 'string' && !(isObject(token) && typeof token.content === 'string')) {
-      throw new FormatError(`${source}: ${name} should be a string, an object with content, or null`);
+/** Checks that the special tokens have names. */
+export function checkTokenizerConfig(config: unknown, name: string): TokenizerConfig {
+  if (!isObject(config)) throw new FormatError(`${name}: it is ${describe(config)}, not a JSON object.`);
+  for (const field of ['bos_token', 'eos_token', 'pad_token']) {
+    const token = config[field] ?? '';
+    if (typeof token !== 'string' && !(isObject(token) && typeof token.content === 'string')) {
+      throw new FormatError(`${name}: ${field} is ${describe(token)}; it may be a string or an object with a content.`);
     }
   }
   return config;
 }
 
-/** Whether `value` is an object that is no array. */
+/** Whether a value of JSON is an object. */
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function isId(value: unknown): boolean {
-  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MAX_ID;
+function checkMerges(model: Record<string, unknown>, name: string): void {
+  const { merges, vocab, continuing_subword_prefix: prefix } = model;
+  if (!Array.isArray(merges)) throw new FormatError(`${name}: model.merges is ${describe(merges)}, not a list.`);
+  if (!isObject(vocab)) throw new FormatError(`${name}: model.vocab is a list; with merges it may be an object.`);
+  merges.forEach((merge: unknown, i) => {
+    const pair: unknown = typeof merge === 'string' ? merge.split(' ') : merge;
+    if (!Array.isArray(pair) || pair.length !== 2 || pair.some((part) => typeof part !== 'string')) {
+      throw new FormatError(`${name}: model.merges[${i}] is ${describe(merge)}; it may be two tokens.`);
+    }
+    const missing = [...pair, ...(prefix ? [] : [pair.join('')])].find((token) => !Object.hasOwn(vocab, token));
+    if (missing !== undefined) {
+      throw new FormatError(
+        `${name}: model.merges[${i}] needs the token ${describe(missing)}, which model.vocab lacks.`,
+      );
+    }
+  });
 }
 
-function isMerge(merge: unknown): boolean {
-  if (typeof merge === 'string') return merge.includes(' ');
-  return Array.isArray(merge) && merge.length === 2 && merge.every((token) => typeof token === 'string');
+function checkId(id: unknown, where: string, name: string): void {
+  if (Number.isInteger(id) && (id as number) >= 0 && (id as number) < 2 ** 31) return;
+  throw new FormatError(`${name}: ${where} is ${describe(id)}; it may be a whole number in [0, 2^31).`);
+}
+
+function describe(value: unknown): string {
+  if (value === undefined) return 'missing';
+  const text = String(JSON.stringify(value));
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

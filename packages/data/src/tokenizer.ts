@@ -1,21 +1,25 @@
 import { ConfigError, closestNames, FormatError } from '@ashlar/tensor';
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { rememberPreTokens } from './remember-pre-tokens.ts';
 import { StreamDecoder } from './stream-decoder.ts';
 import {
   checkTokenizerConfig,
   checkTokenizerJson,
-  type SpecialToken,
   type TokenizerConfig,
   type TokenizerJson,
 } from './tokenizer-json.ts';
 
-/** What the usual tokenizers call their special tokens, for a tokenizer that comes without a config. */
+/** What tokenizers usually call their special tokens, for one whose config does not say; tried in this order. */
 const USUAL_NAMES = {
-  bos_token: ['<s>', '<bos>', '<|begin_of_text|>', '<|startoftext|>'],
+  bos_token: ['<s>', '<bos>', '<|begin_of_text|>', '<|startoftext|>', '<|endoftext|>'],
   eos_token: ['<|endoftext|>', '</s>', '<eos>', '<|end_of_text|>'],
-  pad_token: ['<pad>', '<|pad|>', '[PAD]'],
+  pad_token: ['<pad>', '[PAD]', '<|pad|>', '<|finetune_right_pad_id|>'],
 } as const;
+
+export interface EncodeOptions {
+  /** Whether the tokenizer's post-processor adds what it adds (Llama's `<s>`, BERT's `[CLS]` …); default false. */
+  addSpecialTokens?: boolean;
+}
 
 export interface DecodeOptions {
   /** Whether special tokens are left out; default true. */
@@ -23,43 +27,57 @@ export interface DecodeOptions {
 }
 
 /**
- * A tokenizer in the format of Hugging Face's `tokenizer.json`: text to ids and back.
+ * Text to token ids and back, as a Hugging Face `tokenizer.json` describes it; `loadTokenizer` reads one from a folder.
  *
- * The work is done by `@huggingface/tokenizers`. Byte-level tokenizers, such as those of `trainBpe`, give back exactly
- * the text they were given, with lone surrogates as U+FFFD.
+ * With a byte-level tokenizer without normalizer (GPT-2, Llama 3, all that `trainBpe` makes) `decode(encode(text))` is
+ * `text`, whatever it holds, except that lone surrogates come back as U+FFFD, as `TextEncoder` makes of them. A special
+ * token written out in `text` (`<|endoftext|>`) becomes that token, as in Python; `decode` leaves it out by default.
  */
 export class Tokenizer {
-  /** The id that begins a document, if there is one. */
+  /** The token that begins a text, if any. */
   readonly bosTokenId: number | undefined;
-  /** The id that ends a document, if there is one. */
+  /** The token that ends a text, if any. */
   readonly eosTokenId: number | undefined;
-  /** The id that fills up short rows, if there is one. */
+  /** The token that fills up short texts, if any. */
   readonly padTokenId: number | undefined;
-  /** The largest id plus one: the rows that an embedding needs. */
+  /** The largest token id plus one, added tokens included: the rows that an embedding needs. */
   readonly vocabSize: number;
-  readonly #tokenizer: HuggingFaceTokenizer;
+  readonly #library: Library;
+  readonly #specialIds: ReadonlySet<number>;
 
   /**
-   * @param json The contents of `tokenizer.json`.
-   * @param config The contents of `tokenizer_config.json`, which names the special tokens. One that it does not mention
-   *   is a special token of `json` with a usual name: `<|endoftext|>`, `</s>`, `<s>`, `<pad>` and the like.
-   * @throws FormatError where they are not such contents.
+   * @param json what `tokenizer.json` holds.
+   * @param config what `tokenizer_config.json` holds. It names the tokens that begin, end and fill up a text; for those
+   *   that it does not mention, special tokens with a usual name are taken.
+   * @param name what errors call the file.
+   * @throws FormatError for anything that is not such a description.
    */
-  constructor(json: TokenizerJson, config: TokenizerConfig = {}) {
-    const checked = checkTokenizerJson(json, 'tokenizer.json');
-    const checkedConfig = checkTokenizerConfig(config, 'tokenizer_config.json');
-    try {
-      this.#tokenizer = new HuggingFaceTokenizer({ ...EMPTY, ...checked }, checkedConfig);
-    } catch (error) {
-      throw new FormatError(`tokenizer.json: ${(error as Error).message}`, { cause: error });
-    }
-    rememberPreTokens(this.#tokenizer);
-    this.vocabSize = this.#tokenizer.model?.vocab.length ?? 0;
-    const special = new Set(checked.added_tokens?.filter((token) => token.special).map((token) => token.content));
-    const idOf = (name: keyof typeof USUAL_NAMES): number | undefined => {
-      const named = checkedConfig[name];
-      const usual = USUAL_NAMES[name].find((token) => special.has(token));
-      return this.#specialTokenId(name, named === undefined ? usual : named);
+  constructor(json: TokenizerJson, config: TokenizerConfig = {}, name = 'tokenizer.json') {
+    const checked = checkTokenizerJson(json, name);
+    const special = (checked.added_tokens ?? []).filter((token) => token.special);
+    this.#library = createLibrary(checked, checkTokenizerConfig(config, `The config of ${name}`), name);
+    rememberPreTokens(this.#library);
+    this.#specialIds = new Set(special.map(({ id }) => id));
+    this.vocabSize = this.#library.model?.vocab.length ?? 0;
+
+    const idOf = (role: keyof typeof USUAL_NAMES): number | undefined => {
+      const named = config[role];
+      if (named === null) return undefined;
+      if (named === undefined) {
+        const usual = USUAL_NAMES[role].find((token) => special.some(({ content }) => content === token));
+        return usual === undefined ? undefined : this.tokenToId(usual);
+      }
+      const token = typeof named === 'string' ? named : named.content;
+      const id = this.tokenToId(token);
+      if (id !== undefined) return id;
+      const closest =
+        closestNames(
+          token,
+          special.map(({ content }) => content),
+        ).join(', ') || 'none';
+      throw new FormatError(
+        `The config of ${name}: ${role} is ${token}, but there is no such token. Closest: ${closest}.`,
+      );
     };
     this.bosTokenId = idOf('bos_token');
     this.eosTokenId = idOf('eos_token');
@@ -67,69 +85,54 @@ export class Tokenizer {
   }
 
   /**
-   * The ids of `text`, without special tokens around it. Those written out in the text, as `<|endoftext|>`, become the
-   * special token.
-   * @throws ConfigError where the vocabulary has neither the text nor a token for what is unknown.
+   * The token ids of `text`.
+   * @throws ConfigError for what is not a string, or holds something that the vocabulary has no token for.
    */
-  encode(text: string): Int32Array {
-    const { ids, tokens } = this.#tokenizer.encode(text, { add_special_tokens: false });
-    const unknown = ids.indexOf(undefined as unknown as number);
-    if (unknown !== -1) {
-      throw new ConfigError(`encode: the vocabulary has no token for ${JSON.stringify(tokens[unknown])}`);
+  encode(text: string, { addSpecialTokens = false }: EncodeOptions = {}): Int32Array {
+    if (typeof text !== 'string') {
+      throw new ConfigError(`Tokenizer.encode: text is of type ${typeof text}; it may be a string`);
     }
+    const { ids, tokens } = this.#library.encode(text, { add_special_tokens: addSpecialTokens });
+    // The library's types promise what it does not hold where there is no token for the unknown.
+    const unknown = (ids as (number | undefined)[]).indexOf(undefined);
+    if (unknown >= 0)
+      throw new ConfigError(`Tokenizer.encode: there is no token for ${JSON.stringify(tokens[unknown])}`);
     return Int32Array.from(ids);
   }
 
   /**
-   * The text of `ids`, as the model's decoder puts it together; spaces before punctuation stay.
-   * @throws ConfigError for an id that the vocabulary has not.
+   * The text of token ids. Incomplete UTF-8 becomes U+FFFD; ids that no token has become nothing, as in Python. Spaces
+   * are never cleaned up, whatever `clean_up_tokenization_spaces` says: that would change the text.
    */
-  decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
-    const { skipSpecialTokens = true } = options;
-    const list = Array.from(ids, (id) => this.#checkId(id));
-    if (list.length === 0) return '';
-    return this.#tokenizer.decode(list, {
-      skip_special_tokens: skipSpecialTokens,
-      clean_up_tokenization_spaces: false,
-    });
-  }
-
-  /** Decodes as `decode` does, but id by id, in whole characters: for text that appears while it is generated. */
-  streamDecoder(options: DecodeOptions = {}): StreamDecoder {
-    return new StreamDecoder(this, options);
-  }
-
-  /** The id of `token` as the vocabulary spells it, or undefined. */
-  tokenToId(token: string): number | undefined {
-    return this.#tokenizer.token_to_id(token);
-  }
-
-  /** How the vocabulary spells `id`, or undefined. */
-  idToToken(id: number): string | undefined {
-    return this.#tokenizer.id_to_token(id);
-  }
-
-  #checkId(id: number): number {
-    if (this.idToToken(id) !== undefined) return id;
-    throw new ConfigError(`decode: id is ${id}; it may be one of the vocabulary, which ends at ${this.vocabSize - 1}`);
-  }
-
-  #specialTokenId(name: string, token: SpecialToken | undefined): number | undefined {
-    if (token === undefined || token === null) return undefined;
-    const content = typeof token === 'string' ? token : token.content;
-    const id = this.tokenToId(content);
-    if (id !== undefined) return id;
-    const added = [...this.#tokenizer.get_added_tokens_decoder().values()].map((known) => known.content);
-    throw new FormatError(
-      `tokenizer_config.json: ${name} is ${JSON.stringify(content)}, which tokenizer.json has not; closest: ${closestNames(content, added).join(', ') || 'none'}`,
+  decode(ids: ArrayLike<number>, { skipSpecialTokens = true }: DecodeOptions = {}): string {
+    const known = Array.from(ids).filter(
+      (id) => this.idToToken(id) !== undefined && !(skipSpecialTokens && this.#specialIds.has(id)),
     );
+    return known.length === 0 ? '' : this.#library.decode(known, { clean_up_tokenization_spaces: false });
+  }
+
+  /** Decodes tokens as a model makes them, giving out only whole characters. */
+  streamDecoder({ skipSpecialTokens = true }: DecodeOptions = {}): StreamDecoder {
+    return new StreamDecoder((ids) => this.decode(ids, { skipSpecialTokens }));
+  }
+
+  /** The id of a token in its written form (byte-level tokens write a space as 'Ġ'). */
+  tokenToId(token: string): number | undefined {
+    return this.#library.token_to_id(token);
+  }
+
+  /** The written form of the token `id`. */
+  idToToken(id: number): string | undefined {
+    return this.#library.id_to_token(id);
   }
 }
 
-const EMPTY = {
-  added_tokens: [],
-  normalizer: null,
-  pre_tokenizer: null,
-  post_processor: null,
-  decoder: null,
-};
+function createLibrary(json: TokenizerJson, config: TokenizerConfig, name: string): Library {
+  const absent = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
+  try {
+    return new Library({ ...absent, ...json }, config);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FormatError(`${name}: not a tokenizer that can be read: ${reason}`, { cause: error });
+  }
+}
