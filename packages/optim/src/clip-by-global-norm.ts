@@ -20,7 +20,7 @@ import { mapTensors } from './tensor-maps.ts';
 export function globalNorm(tensors: TensorMap): Scalar {
   return tidy(() => {
     if (tensors.size === 0) return scalar(0);
-    return sqrt(addN([...tensors.values()].map((tensor) => sum(square(tensor))))) as Scalar;
+    return sqrt(addN([...tensors.values()].map((tensor) => tidy(() => sum(square(tensor)))))) as Scalar;
   });
 }
 

@@ -11,9 +11,10 @@ import {
   square,
   type Tensor,
   type TensorMap,
+  tidy,
 } from '@ashlar/tensor';
 import { checkNumber } from './check-number.ts';
-import { at, mapTensors, zerosLikeMap } from './tensor-maps.ts';
+import { at, zerosLikeMap } from './tensor-maps.ts';
 
 export interface ScaleByAdamOptions {
   /** Decay of the first moment, in `[0, 1)`. Default 0.9. */
@@ -49,13 +50,22 @@ export function scaleByAdam(options: ScaleByAdamOptions = {}): GradientTransform
     init: (parameters) => ({ count: scalar(0), mu: zerosLikeMap(parameters), nu: zerosLikeMap(parameters) }),
     update(gradients, state) {
       const count = add(state.count, 1) as Scalar;
-      const mu = mapTensors(gradients, (g, name) => add(mul(at(state.mu, name), b1), mul(g, 1 - b1)));
-      const nu = mapTensors(gradients, (g, name) => add(mul(at(state.nu, name), b2), mul(square(g), 1 - b2)));
       // m/c1 / (sqrt(v/c2) + eps) = (sqrt(c2)/c1) m / (sqrt(v) + eps sqrt(c2)): two scalars, one large operation less.
       const rootC2 = sqrt(biasCorrection(b2, count));
       const rate = div(rootC2, biasCorrection(b1, count));
       const epsHat = mul(rootC2, eps);
-      const updates = mapTensors(mu, (m, name) => mul(div(m, add(sqrt(at(nu, name)), epsHat)), rate));
+      const [updates, mu, nu] = [new Map<string, Tensor>(), new Map<string, Tensor>(), new Map<string, Tensor>()];
+      // All of a parameter at once, while its values are in the processor's caches.
+      for (const [name, g] of gradients) {
+        const { m, v, update } = tidy(() => {
+          const m = add(mul(at(state.mu, name), b1), mul(g, 1 - b1));
+          const v = add(mul(at(state.nu, name), b2), mul(square(g), 1 - b2));
+          return { m, v, update: mul(div(m, add(sqrt(v), epsHat)), rate) };
+        });
+        mu.set(name, m);
+        nu.set(name, v);
+        updates.set(name, update);
+      }
       return { updates, state: { count, mu, nu } };
     },
   };

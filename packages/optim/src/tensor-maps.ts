@@ -1,11 +1,14 @@
-import { type Tensor, type TensorMap, zerosLike } from '@ashlar/tensor';
+import { type Tensor, type TensorMap, tidy, zerosLike } from '@ashlar/tensor';
 
-/** Applies `f` to every tensor of a map, by name. */
+/**
+ * Applies `f` to every tensor of a map, by name. What `f` makes on the way is disposed of at once: the next tensor's
+ * values then lie in memory that is still in the processor's caches.
+ */
 export function mapTensors<T>(
   tensors: ReadonlyMap<string, T>,
   f: (tensor: T, name: string) => Tensor,
 ): Map<string, Tensor> {
-  return new Map([...tensors].map(([name, tensor]) => [name, f(tensor, name)]));
+  return new Map([...tensors].map(([name, tensor]) => [name, tidy(() => f(tensor, name))]));
 }
 
 /** The entry of `name`; the maps of one step all have the same names. */
