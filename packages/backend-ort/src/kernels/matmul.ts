@@ -17,7 +17,7 @@ interface Attrs {
 const THRESHOLD = 5000;
 
 /** Multiplications in the time of one elementwise operation, which waits for memory. */
-const PER_OPERATION = 16;
+const PER_OPERATION = 8;
 
 interface Product {
   a: Operand;
