@@ -68,7 +68,7 @@ function cut({ name, text }: TextDocument, fraction: number): Split {
 function cutPoint(text: string, target: number): number {
   const reach = text.length / 20;
   for (const separator of ['\n\n', '\r\n\r\n', '\n', ' ']) {
-    const ends = [text.lastIndexOf(separator, target - separator.length), text.indexOf(separator, target)]
+    const ends = [text.lastIndexOf(separator, target - 1), text.indexOf(separator, target)]
       .filter((start) => start >= 0)
       .map((start) => start + separator.length)
       .filter((end) => end < text.length && Math.abs(end - target) <= reach);

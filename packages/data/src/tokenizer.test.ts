@@ -167,6 +167,16 @@ describe('encode and decode', () => {
     expect(tokenizer.decode(ids, all)).toBe('end<|endoftext|>of');
   });
 
+  it('give back any text where single bytes stand for what is not in the vocabulary', () => {
+    fc.assert(
+      fc.property(anyText, (text) => {
+        // '▁' stands for a space, and the text of a token for the token.
+        fc.pre(!/[▁<]/.test(text));
+        expect(metaspace.decode(metaspace.encode(text))).toBe(wellFormed(text));
+      }),
+    );
+  });
+
   it('never clean up spaces', () => {
     const config = { clean_up_tokenization_spaces: true };
     expect(new Tokenizer(json, config).decode(tokenizer.encode("we ' ve , it . s"))).toBe("we ' ve , it . s");

@@ -1,5 +1,5 @@
 import { ConfigError, closestNames, FormatError } from '@ashlar/tensor';
-import { Tokenizer as Library } from '@huggingface/tokenizers';
+import { ByteFallbackDecoder, Tokenizer as Library, SequenceDecoder } from '@huggingface/tokenizers';
 import { rememberPreTokens } from './remember-pre-tokens.ts';
 import { StreamDecoder } from './stream-decoder.ts';
 import {
@@ -56,7 +56,6 @@ export class Tokenizer {
     const checked = checkTokenizerJson(json, name);
     const special = (checked.added_tokens ?? []).filter((token) => token.special);
     this.#library = createLibrary(checked, checkTokenizerConfig(config, `The config of ${name}`), name);
-    rememberPreTokens(this.#library);
     this.#specialIds = new Set(special.map(({ id }) => id));
     this.vocabSize = this.#library.model?.vocab.length ?? 0;
 
@@ -130,9 +129,19 @@ export class Tokenizer {
 function createLibrary(json: TokenizerJson, config: TokenizerConfig, name: string): Library {
   const absent = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
   try {
-    return new Library({ ...absent, ...json }, config);
+    const library = new Library({ ...absent, ...json }, config);
+    rememberPreTokens(library);
+    keepByteOrderMarks(library);
+    return library;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new FormatError(`${name}: not a tokenizer that can be read: ${reason}`, { cause: error });
+  }
+}
+
+/** The library's decoder of single bytes takes U+FEFF at the beginning of a run of them for a byte order mark. */
+function keepByteOrderMarks({ decoder }: Library): void {
+  for (const each of decoder instanceof SequenceDecoder ? decoder.decoders : [decoder]) {
+    if (each instanceof ByteFallbackDecoder) each.text_decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   }
 }
