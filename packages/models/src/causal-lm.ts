@@ -1,5 +1,14 @@
 import { type KeyValueCache, tokenPositions } from '@ashlar/nn';
-import { Module, ShapeError, slice, type Tensor } from '@ashlar/tensor';
+import { Module, type PositionEncoding, type Rng, ShapeError, slice, type Tensor } from '@ashlar/tensor';
+
+export interface ModelOptions {
+  /** Source of the initial weights and of dropout. */
+  rng: Rng;
+  /** In place of the architecture's own; its parameters, if any, become the model's. */
+  encoding?: PositionEncoding;
+  /** The file that the config comes from: errors name it and are FormatErrors; without one they are ConfigErrors. */
+  source?: string;
+}
 
 export interface CausalLMInput {
   /** What earlier tokens left; the new ones are added to it. */

@@ -1,5 +1,5 @@
 import { KeyValueCache } from '@ashlar/nn';
-import { ConfigError, type Rng, type Tensor, tensor2d, tidy } from '@ashlar/tensor';
+import { ConfigError, NumericsError, type Rng, type Tensor, tensor2d, tidy } from '@ashlar/tensor';
 import type { CausalLM } from './causal-lm.ts';
 
 export interface GenerateOptions {
@@ -13,7 +13,7 @@ export interface GenerateOptions {
   topP?: number;
   /** Source of the draws; needed unless `temperature` is 0. */
   rng?: Rng;
-  /** Tokens that end the text; the one met is not given out. */
+  /** Tokens that end the text; the one met is not given out. Default the config's `eos_token_id`. */
   stopTokens?: readonly number[];
   signal?: AbortSignal;
 }
@@ -22,15 +22,16 @@ export interface GenerateOptions {
  * Continues `prompt`, giving out each token as it is drawn. It uses a key-value cache; a text that reaches the model's
  * context length goes on with its last half, encoded anew.
  *
- * Leaves no tensor behind, also when the consumer stops early. The model should be in evaluation mode.
- * @throws ConfigError for options out of range, an empty prompt, or a token that the vocabulary does not have.
+ * Leaves no tensor behind, also when the consumer stops early. The model runs in evaluation mode, without dropout.
+ * @throws ConfigError for options out of range, an empty prompt, or a token that the vocabulary does not have;
+ *   NumericsError when the logits have a NaN.
  */
 export async function* generate(
   model: CausalLM,
   prompt: ArrayLike<number>,
   options: GenerateOptions = {},
 ): AsyncGenerator<number, void, undefined> {
-  const { maxNewTokens = 64, stopTokens = [], signal } = options;
+  const { maxNewTokens = 64, stopTokens = [model.config.eos_token_id ?? []].flat(), signal } = options;
   const draw = sampler(options);
   const tokens = Array.from(prompt);
   const { vocab_size } = model.config;
@@ -61,10 +62,24 @@ export async function* generate(
 }
 
 async function lastLogits(model: CausalLM, ids: number[], cache: KeyValueCache): Promise<Float32Array> {
-  const logits = tidy((): Tensor => model.apply(tensor2d([ids], [1, ids.length], 'int32'), { cache, lastOnly: true }));
+  const logits = evaluating(model, () =>
+    tidy((): Tensor => model.apply(tensor2d([ids], [1, ids.length], 'int32'), { cache, lastOnly: true })),
+  );
   const values = (await logits.data()) as Float32Array;
   logits.dispose();
+  if (values.some(Number.isNaN))
+    throw new NumericsError('The logits of the next token have a NaN; so may the weights.');
   return values;
+}
+
+function evaluating<T>(model: CausalLM, run: () => T): T {
+  const modules = [...model.namedModules()].map(([, module]) => ({ module, training: module.training }));
+  model.eval();
+  try {
+    return run();
+  } finally {
+    for (const { module, training } of modules) module.training = training;
+  }
 }
 
 /** A function from logits to a token. */

@@ -13,7 +13,14 @@ import {
   splitHeads,
 } from '@ashlar/nn';
 import { add, Module, type PositionEncoding, type Rng, split, type Tensor } from '@ashlar/tensor';
-import { CausalLM, type CausalLMConfig, type CausalLMInput, lastToken, type Pass } from './causal-lm.ts';
+import {
+  CausalLM,
+  type CausalLMConfig,
+  type CausalLMInput,
+  lastToken,
+  type ModelOptions,
+  type Pass,
+} from './causal-lm.ts';
 import { ConfigReader } from './config.ts';
 
 /** The fields of a GPT-2 `config.json` that the model depends on; others are kept as they came. */
@@ -201,7 +208,7 @@ export class Gpt2 extends CausalLM {
    * @param options.source the file that `config` is from, named in errors.
    * @throws ConfigError naming the field that is out of range; FormatError where there is a `source`.
    */
-  constructor(config: unknown, options: { rng: Rng; encoding?: PositionEncoding; source?: string }) {
+  constructor(config: unknown, options: ModelOptions) {
     super();
     this.config = gpt2Config(config, options.source);
     const { vocab_size, n_embd, initializer_range: std, tie_word_embeddings } = this.config;

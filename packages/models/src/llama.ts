@@ -14,7 +14,14 @@ import {
   zeros_,
 } from '@ashlar/nn';
 import { AshlarError, add, FormatError, Module, type PositionEncoding, type Rng, type Tensor } from '@ashlar/tensor';
-import { CausalLM, type CausalLMConfig, type CausalLMInput, lastToken, type Pass } from './causal-lm.ts';
+import {
+  CausalLM,
+  type CausalLMConfig,
+  type CausalLMInput,
+  lastToken,
+  type ModelOptions,
+  type Pass,
+} from './causal-lm.ts';
 import { ConfigReader } from './config.ts';
 
 /** The fields of a Llama `config.json` that the model depends on; others are kept as they came. */
@@ -219,7 +226,7 @@ export class Llama extends CausalLM {
    * @param options.source the file that `config` is from, named in errors.
    * @throws ConfigError naming the field that is out of range; FormatError where there is a `source`.
    */
-  constructor(config: unknown, options: { rng: Rng; encoding?: PositionEncoding; source?: string }) {
+  constructor(config: unknown, options: ModelOptions) {
     super();
     this.config = llamaConfig(config, options.source);
     const { vocab_size, hidden_size, initializer_range, tie_word_embeddings } = this.config;

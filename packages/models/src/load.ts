@@ -1,9 +1,12 @@
 import {
+  ConfigError,
   type FloatDtype,
   FormatError,
   loadStateDict,
   openSafetensors,
+  type PositionEncoding,
   Rng,
+  type SafetensorsFile,
   saveSafetensors,
   type Tensor,
   writeFileAtomic,
@@ -20,6 +23,8 @@ export interface LoadOptions {
   accessToken?: string;
   /** Another hub than huggingface.co. */
   hubUrl?: string;
+  /** The position encoding that the model was saved with, if not its architecture's own. */
+  encoding?: PositionEncoding;
   /** Told of each tensor as it is read. */
   onProgress?: (done: number, total: number, name: string) => void;
 }
@@ -41,15 +46,16 @@ export async function loadModel(folderOrId: string, options: LoadOptions = {}): 
   if (found === undefined) {
     throw new FormatError(`${folder} has no model.safetensors and no model.safetensors.index.json.`);
   }
+  const model = create(config, { rng: new Rng(0), encoding: options.encoding, source: configPath });
   const file = await openSafetensors(found);
-  const model = create(config, { rng: new Rng(0) });
   const tensors = new Map<string, Tensor>();
   try {
+    const stored = storedNames(file, rename);
+    dropTied(model, stored);
     let done = 0;
-    for (const name of file.names) {
-      const own = rename(name);
-      if (own !== undefined) tensors.set(own, await file.tensor(name));
-      options.onProgress?.(++done, file.names.length, name);
+    for (const [own, name] of stored) {
+      tensors.set(own, await file.tensor(name));
+      options.onProgress?.(++done, stored.size, name);
     }
     loadStateDict(model, tensors, { source: found });
     return model.eval() as CausalLM;
@@ -62,39 +68,92 @@ export async function loadModel(folderOrId: string, options: LoadOptions = {}): 
   }
 }
 
+/** The model's names for the tensors of a file, with the file's own. */
+function storedNames(file: SafetensorsFile, rename: (name: string) => string | undefined): Map<string, string> {
+  const stored = new Map<string, string>();
+  for (const name of file.names) {
+    const own = rename(name);
+    if (own === undefined) continue;
+    if (stored.has(own))
+      throw new FormatError(`${file.source} holds ${own} twice: as ${stored.get(own)} and as ${name}.`);
+    stored.set(own, name);
+  }
+  return stored;
+}
+
+/** Where a file has a tied weight under several names, the first counts: a head is tied to its embedding. */
+function dropTied(model: CausalLM, stored: Map<string, string>): void {
+  const kept = new Set<unknown>();
+  for (const [name, slot] of model.namedState()) {
+    if (kept.has(slot)) stored.delete(name);
+    else if (stored.has(name)) kept.add(slot);
+  }
+}
+
 /** The local folder of a model: as given, or downloaded from the hub. */
 export async function modelFolder(folderOrId: string, options: LoadOptions = {}): Promise<string> {
   const { existsSync } = await import('node:fs');
   if (existsSync(folderOrId)) return folderOrId;
-  if (!/^[\w.-]+(\/[\w.-]+)?$/.test(folderOrId) || /^\.\.?$/.test(folderOrId)) {
+  if (!/^\w[\w.-]*(\/\w[\w.-]*)?$/.test(folderOrId)) {
     throw new FormatError(`There is no folder '${folderOrId}', and it is no hub id (owner/name).`);
   }
-  const { snapshotDownload } = await import('@huggingface/hub');
-  const { revision, cacheDir, accessToken, hubUrl } = options;
   try {
-    return await snapshotDownload({ repo: folderOrId, revision, cacheDir, accessToken, hubUrl });
+    return await download(folderOrId, options);
   } catch (error) {
+    const { hubUrl = 'https://huggingface.co' } = options;
     throw new FormatError(
-      `There is no folder '${folderOrId}', and the hub did not give a model of that id: ${(error as Error).message}`,
+      `There is no folder '${folderOrId}', and ${hubUrl} did not give a model of that id: ${(error as Error).message}`,
       { cause: error },
     );
   }
 }
 
+/** Weights, configs and tokenizers; not the same weights in other formats, which many models have beside them. */
+const NEEDED = /^(model[\w.-]*\.safetensors|[\w.-]+\.(json|txt|model))$/;
+
+async function download(name: string, options: LoadOptions): Promise<string> {
+  const { downloadFileToCacheDir, listFiles, modelInfo } = await import('@huggingface/hub');
+  const { dirname } = await import('node:path');
+  const { revision = 'main', cacheDir, accessToken, hubUrl } = options;
+  const hub = { accessToken, hubUrl };
+  const { sha } = await modelInfo({ ...hub, name, revision, additionalFields: ['sha'] });
+  const snapshot = { ...hub, repo: name, revision: sha };
+  let config: string | undefined;
+  for await (const { type, path } of listFiles(snapshot)) {
+    if (type !== 'file' || !NEEDED.test(path)) continue;
+    const local = await downloadFileToCacheDir({ ...snapshot, path, cacheDir });
+    if (path === 'config.json') config = local;
+  }
+  if (config === undefined) throw new FormatError('it has no config.json.');
+  return dirname(config);
+}
+
 /**
  * Writes `config.json` and `model.safetensors` as Hugging Face transformers reads them; tied weights are written once.
  * @param options.dtype of the weights. Default `'F32'`.
+ * @throws ConfigError listing parameters that the architecture does not have: those of adapters.
  */
 export async function saveModel(model: CausalLM, folder: string, options: { dtype?: FloatDtype } = {}): Promise<void> {
   const { dtype = 'F32' } = options;
   const { mkdir } = await import('node:fs/promises');
   const { join } = await import('node:path');
   await mkdir(folder, { recursive: true });
-  const parameters = [...model.namedParameters()].map(([name, { stored }]): [string, Tensor] => [name, stored]);
-  await saveSafetensors(join(folder, 'model.safetensors'), parameters, { dtype });
+  const { className, create } = architecture(model.config);
+  const plain = new Set([...create(model.config, { rng: new Rng(0) }).namedState()].map(([name]) => name));
+  const parameters = [...model.namedParameters()];
+  const odd = parameters.filter(([name, { parametrizations }]) => {
+    return parametrizations.length > 0 || !(plain.has(name) || /^\w+\.encoding\./.test(name));
+  });
+  if (odd.length > 0) {
+    throw new ConfigError(
+      `A ${className} has no ${odd.map(([name]) => name).join(', ')}; merge adapters and parametrizations, then save.`,
+    );
+  }
+  const stored = parameters.map(([name, parameter]): [string, Tensor] => [name, parameter.stored]);
+  await saveSafetensors(join(folder, 'model.safetensors'), stored, { dtype });
   const config = {
-    architectures: [architecture(model.config).className],
     ...model.config,
+    architectures: [className],
     torch_dtype: { F32: 'float32', F16: 'float16', BF16: 'bfloat16' }[dtype],
   };
   await writeFileAtomic(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);

@@ -1,12 +1,12 @@
-import { closestNames, FormatError, type PositionEncoding, type Rng } from '@ashlar/tensor';
-import type { CausalLM } from './causal-lm.ts';
+import { ConfigError, closestNames, FormatError } from '@ashlar/tensor';
+import type { CausalLM, ModelOptions } from './causal-lm.ts';
 import { Gpt2 } from './gpt2.ts';
 import { Llama } from './llama.ts';
 
 interface Architecture {
   /** The class in Hugging Face transformers, as `config.json` names it. */
   className: string;
-  create(config: unknown, options: { rng: Rng; encoding?: PositionEncoding }): CausalLM;
+  create(config: unknown, options: ModelOptions): CausalLM;
   /** The model's name for a tensor of a published checkpoint; undefined for one that it does not need. */
   rename(name: string): string | undefined;
 }
@@ -17,7 +17,10 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
     className: 'LlamaForCausalLM',
     create: (config, options) => new Llama(config, options),
     // Old checkpoints carry the rotary frequencies, which follow from the config.
-    rename: (name) => (name.endsWith('.rotary_emb.inv_freq') ? undefined : name),
+    rename: (name) => {
+      if (name.endsWith('.rotary_emb.inv_freq')) return undefined;
+      return /^(embed_tokens|layers|norm)\./.test(name) ? `model.${name}` : name;
+    },
   },
   gpt2: {
     className: 'GPT2LMHeadModel',
@@ -33,17 +36,19 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
 /** The `model_type`s that can be made and loaded. */
 export const modelTypes: readonly string[] = Object.keys(ARCHITECTURES);
 
-/** @throws FormatError naming the known types. */
-export function architecture(config: unknown, source: string = 'config.json'): Architecture {
+/** @throws FormatError naming the file and the known types; ConfigError where there is no file. */
+export function architecture(config: unknown, source?: string): Architecture {
   const type = (config as { model_type?: unknown } | null)?.model_type;
   if (typeof type === 'string' && Object.hasOwn(ARCHITECTURES, type)) return ARCHITECTURES[type];
   const close = typeof type === 'string' ? ` (closest: ${closestNames(type, modelTypes, 1)})` : '';
-  throw new FormatError(
-    `${source}: model_type is ${JSON.stringify(type)}; it must be one of ${modelTypes.join(', ')}${close}.`,
-  );
+  const problem = `model_type is ${JSON.stringify(type)}; it must be one of ${modelTypes.join(', ')}${close}.`;
+  throw source === undefined ? new ConfigError(problem) : new FormatError(`${source}: ${problem}`);
 }
 
-/** A model of fresh weights from the object of a `config.json`. */
-export function createModel(config: unknown, options: { rng: Rng; encoding?: PositionEncoding }): CausalLM {
-  return architecture(config).create(config, options);
+/**
+ * A model of fresh weights, in training mode, from the object of a `config.json`.
+ * @throws ConfigError (FormatError with `options.source`) naming the field that is missing or out of range.
+ */
+export function createModel(config: unknown, options: ModelOptions): CausalLM {
+  return architecture(config, options.source).create(config, options);
 }
