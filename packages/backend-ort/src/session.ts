@@ -132,8 +132,8 @@ export function loadSession(model: Uint8Array<ArrayBuffer>, parallel: boolean): 
     graphOptimizationLevel: 'all',
     enableMemPattern: false,
     logSeverityLevel: 4,
-    // Each session has threads of its own, which would spin while they wait: they gain nothing by it where cores are
-    // free, and where other programs want these too, a training step takes almost twice as long.
+    // Each session has threads of its own, which would spin while they wait: that gains nothing measurable where cores
+    // are free, and takes them from other programs where they are not.
     extra: { session: { intra_op: { allow_spinning: '0' } } },
   });
   return new Session(session);

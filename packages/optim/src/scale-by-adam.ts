@@ -55,7 +55,7 @@ export function scaleByAdam(options: ScaleByAdamOptions = {}): GradientTransform
       const rate = div(rootC2, biasCorrection(b1, count));
       const epsHat = mul(rootC2, eps);
       const [updates, mu, nu] = [new Map<string, Tensor>(), new Map<string, Tensor>(), new Map<string, Tensor>()];
-      // All of a parameter at once, while its values are in the processor's caches.
+      // A parameter at a time, so that what it leaves behind serves the next.
       for (const [name, g] of gradients) {
         const { m, v, update } = tidy(() => {
           const m = add(mul(at(state.mu, name), b1), mul(g, 1 - b1));

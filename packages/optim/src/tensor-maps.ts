@@ -1,8 +1,8 @@
 import { type Tensor, type TensorMap, tidy, zerosLike } from '@ashlar/tensor';
 
 /**
- * Applies `f` to every tensor of a map, by name. What `f` makes on the way is disposed of at once: the next tensor's
- * values then lie in memory that is still in the processor's caches.
+ * Applies `f` to every tensor of a map, by name. What `f` makes on the way is disposed of at once, so that the
+ * next tensor can use its memory.
  */
 export function mapTensors<T>(
   tensors: ReadonlyMap<string, T>,

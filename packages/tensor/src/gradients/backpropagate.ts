@@ -33,8 +33,8 @@ interface Result {
 /**
  * Makes gradients give back memory on the way. tfjs holds everything until the last gradient is there: all that the
  * forward pass saved, the gradient of every intermediate result, and what custom gradients compute on their way. Here a
- * node's are disposed of once the walk along the tape has passed it, which more than halves what a training step needs
- * and lets its later operations run in memory that is still in the processor's caches.
+ * node's are disposed of once the walk along the tape has passed it, which about halves the memory of a
+ * transformer's training step.
  */
 export function mendGradients(): void {
   (engine() as unknown as Differentiator).gradients = gradients;
