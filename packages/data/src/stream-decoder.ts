@@ -4,11 +4,11 @@
  */
 export class StreamDecoder {
   readonly #decode: (ids: readonly number[]) => string;
-  /** The tokens last given out, as context (decoders treat the first token of a text unlike others), and those held. */
+  /** The tokens of the last piece, as context (decoders treat the first token of a text unlike others), and later ones. */
   #ids: number[] = [];
   /** How many characters of their text have been given out. */
   #given = 0;
-  /** Where the held tokens begin. */
+  /** Where the later ones begin. */
   #held = 0;
 
   constructor(decode: (ids: readonly number[]) => string) {
@@ -19,17 +19,15 @@ export class StreamDecoder {
   push(id: number): string {
     this.#ids.push(id);
     const text = this.#decode(this.#ids);
-    // A character that lacks bytes decodes to U+FFFD at the end, one or several.
-    let certain = text.length;
-    while (certain > this.#given && text[certain - 1] === '\uFFFD') certain--;
+    // A character that lacks bytes decodes to one U+FFFD at the end. Once more text follows it, it stays.
+    const open = text.endsWith('\uFFFD') ? 1 : 0;
+    const certain = text.length - open;
     if (certain <= this.#given) return '';
     const piece = text.slice(this.#given, certain);
-    this.#given = certain;
-    if (certain === text.length) {
-      this.#ids = this.#ids.slice(this.#held);
-      this.#given = this.#decode(this.#ids).length;
-      this.#held = this.#ids.length;
-    }
+    // What is open began with this token; so what was given out before can go, and no push costs more than another.
+    this.#ids = this.#ids.slice(this.#held);
+    this.#held = this.#ids.length;
+    this.#given = this.#decode(this.#ids).length - open;
     return piece;
   }
 

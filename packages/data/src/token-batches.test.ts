@@ -1,5 +1,6 @@
 import '@tensorflow/tfjs-backend-cpu';
 import { ConfigError, FormatError, memory, Rng, setBackend } from '@ashlar/tensor';
+import { BatchStream } from '@ashlar/train';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Tokens } from './pack-tokens.ts';
@@ -125,6 +126,30 @@ describe('TokenBatches', () => {
     );
   });
 
+  it('go on in the stream of a training run', async () => {
+    const source = fc.tuple(sizes, fc.integer({ min: 0, max: 25 }), fc.nat());
+    await fc.assert(
+      fc.asyncProperty(source, async ([{ create }, taken, otherSeed]) => {
+        const take = async (stream: BatchStream<TokenBatch>, count: number): Promise<unknown[]> => {
+          const given: unknown[] = [];
+          for (let i = 0; i < count; i++) given.push(rows((await stream.next())!));
+          return given;
+        };
+        const before = memory().numTensors;
+        const stream = new BatchStream(create());
+        await take(stream, taken);
+        const position = JSON.parse(JSON.stringify(stream.position()));
+        const expected = await take(stream, 10);
+
+        const resumed = new BatchStream(create(otherSeed));
+        await resumed.seek(position);
+        expect(await take(resumed, 10)).toEqual(expected);
+        expect(resumed.position()).toEqual(stream.position());
+        expect(memory().numTensors).toBe(before);
+      }),
+    );
+  });
+
   it('go on with the epoch after a pass was left, and with the next one if it was over', () => {
     const batches = new TokenBatches(range(13), { batchSize: 1, sequenceLength: 4, shuffle: false });
     const first: number[] = [];
@@ -186,5 +211,33 @@ describe('TokenBatches', () => {
     expect(() => batches.restore(change(state))).toThrow(FormatError);
     expect(() => batches.restore(change(state))).toThrow(message);
     expect(batches.state()).toEqual(state);
+  });
+
+  it('take up any state that they do not refuse', () => {
+    const create = (): TokenBatches =>
+      new TokenBatches(range(50), { batchSize: 3, sequenceLength: 4, rng: new Rng(1) });
+    const good = create().state();
+    const field = fc.oneof(
+      fc
+        .tuple(fc.constantFrom(...Object.keys(good)), fc.jsonValue())
+        .map(([key, value]) => ({ ...good, [key]: value })),
+      fc
+        .tuple(fc.constantFrom(...Object.keys(good.rng!)), fc.jsonValue())
+        .map(([key, value]) => ({ ...good, rng: { ...good.rng, [key]: value } })),
+    );
+    fc.assert(
+      fc.property(fc.oneof(field, fc.jsonValue()), (state) => {
+        const batches = create();
+        try {
+          batches.restore(state);
+        } catch (error) {
+          expect(error).toBeInstanceOf(FormatError);
+          expect(batches.state()).toEqual(good);
+        }
+        expect(epoch(batches).length).toBeLessThanOrEqual(batches.length);
+        expect(epoch(batches)).toHaveLength(batches.length);
+      }),
+      { numRuns: 300 },
+    );
   });
 });

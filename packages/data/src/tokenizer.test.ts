@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { trainBpe } from './bpe-trainer.ts';
 import { loadTokenizer } from './load-tokenizer.ts';
+import { StreamDecoder } from './stream-decoder.ts';
 import { Tokenizer } from './tokenizer.ts';
 import type { TokenizerConfig, TokenizerJson } from './tokenizer-json.ts';
 
@@ -155,9 +156,23 @@ describe('encode and decode', () => {
     }
   });
 
-  it('take time in proportion to a line without spaces', () => {
-    const text = 'ab'.repeat(200_000);
-    expect(tokenizer.decode(tokenizer.encode(text)) === text).toBe(true);
+  it.each([
+    ['of bytes', tokenizer, 'ab'],
+    ['of white space', tokenizer, ' '],
+    ['that nothing splits', metaspace, 'ab '],
+  ])('take time in proportion to the length of a line %s', (_, each, part) => {
+    const timed = (count: number): number => {
+      const times = Array.from({ length: 3 }, () => {
+        const text = part.repeat(count);
+        const start = performance.now();
+        expect(each.decode(each.encode(text)) === text).toBe(true);
+        return performance.now() - start;
+      });
+      return Math.min(...times);
+    };
+    timed(4000);
+    // In proportion it would be 16, quadratic 256.
+    expect(timed(64_000) / timed(4000)).toBeLessThan(80);
   });
 
   it('turn special tokens in the text into their ids', () => {
@@ -244,6 +259,25 @@ describe('streamDecoder', () => {
     );
   });
 
+  it('takes no longer for a token the more have come before', () => {
+    const ends = fc.constantFrom('a', ' ', 'é', '😀', '\ufffd');
+    fc.assert(
+      fc.property(fc.array(fc.oneof(ends, fc.constant(0xff)), { minLength: 50, maxLength: 200 }), (parts) => {
+        const bytes = parts.flatMap((part) =>
+          typeof part === 'number' ? [part] : [...new TextEncoder().encode(part)],
+        );
+        const toText = (ids: readonly number[]): string => new TextDecoder().decode(Uint8Array.from(ids));
+        let longest = 0;
+        const decoder = new StreamDecoder((ids) => {
+          longest = Math.max(longest, ids.length);
+          return toText(ids);
+        });
+        expect(bytes.map((byte) => decoder.push(byte)).join('') + decoder.end()).toBe(toText(bytes));
+        expect(longest).toBeLessThanOrEqual(8);
+      }),
+    );
+  });
+
   it('keeps the spaces that a first token loses', () => {
     const ids = metaspace.encode('ab a😀b  a');
     const decoder = metaspace.streamDecoder();
@@ -302,6 +336,9 @@ describe('loadTokenizer', () => {
     const other = join(folder, 'other.json');
     await writeFile(other, '{"model": {}}');
     await expect(loadTokenizer(other)).rejects.toThrow(`${other}: model.vocab is missing`);
+    await expect(loadTokenizer(tmpdir())).rejects.toThrow(
+      `${join(tmpdir(), 'tokenizer.json')}: no such file or folder`,
+    );
     await expect(loadTokenizer(new Uint8Array([0xff]))).rejects.toThrow('tokenizer.json: it is not JSON');
   });
 });
@@ -351,4 +388,45 @@ describe('a broken tokenizer.json', () => {
       { numRuns: 500 },
     );
   });
+
+  it('never gets anything but a FormatError or a tokenizer that works, whatever stands in one of its fields', () => {
+    const description = { ...trainBpe(['aa bb aa'], { vocabSize: 260 }), post_processor: { type: 'ByteLevel' } };
+    const config = { eos_token: { content: '<|endoftext|>' }, add_bos_token: false, tokenizer_class: 'GPT2Tokenizer' };
+    const places = [...fieldsOf(description, ['json']), ...fieldsOf(config, ['config'])];
+    const value = fc.oneof(fc.constantFrom('ByteLevel', 'Sequence', 'Replace', 'Unigram', 'WordPiece'), fc.jsonValue());
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...places),
+        fc.option(value, { nil: undefined }),
+        fc.string(),
+        (place, value, text) => {
+          const broken = structuredClone({ json: description, config });
+          const parent = place.slice(0, -1).reduce<object>((node, key) => Reflect.get(node, key), broken);
+          Reflect.set(parent, place.at(-1)!, value);
+          let made: Tokenizer;
+          try {
+            made = new Tokenizer(broken.json, broken.config as TokenizerConfig);
+          } catch (error) {
+            expect(error).toBeInstanceOf(FormatError);
+            return;
+          }
+          try {
+            expect(typeof made.decode(made.encode(text))).toBe('string');
+          } catch (error) {
+            // A vocabulary may lack what the text needs.
+            if (!(error instanceof ConfigError)) throw error;
+          }
+        },
+      ),
+      { numRuns: 1000 },
+    );
+  });
 });
+
+/** The paths to all fields of a JSON value, some of long lists and objects. */
+function fieldsOf(value: unknown, path: string[]): string[][] {
+  if (typeof value !== 'object' || value === null) return [path];
+  const keys = Object.keys(value);
+  const some = keys.length > 20 ? keys.slice(-2) : keys;
+  return [path, ...some.flatMap((key) => fieldsOf(Reflect.get(value, key), [...path, key]))];
+}
