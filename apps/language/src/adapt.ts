@@ -60,19 +60,20 @@ const objective = crossEntropyObjective();
  * Adapts a language model to new texts, in place: attaches the method's adapter and trains it.
  * @throws ConfigError for options out of range, or texts shorter than a batch.
  */
-export async function adapt({ model, tokenizer }: LanguageModel, options: AdaptOptions): Promise<Adaptation> {
+export function adapt({ model, tokenizer }: LanguageModel, options: AdaptOptions): Adaptation {
   const { steps = 200, batchSize = 8, seed = 0, rank = 8, targets = 'all-linear', dropout = 0 } = options;
   const { evaluateEvery = Math.max(1, Math.ceil(steps / 5)), checkpoints, resume, signal } = options;
   const sequenceLength = checkedLength(options.sequenceLength, model.contextLength);
   const { attach, learningRate: usual } = method(options.method ?? 'lora');
   const { learningRate = usual, alpha } = options;
   const rng = new Rng(seed);
-  const batches = new TokenBatches(await packTokens(options.train, tokenizer), {
+  const eos = tokenizer.eosTokenId !== undefined;
+  const batches = new TokenBatches(packTokens(options.train, tokenizer, { eos }), {
     batchSize,
     sequenceLength,
     rng: rng.fork('batches'),
   });
-  const heldOut = await heldOutBatches({ tokenizer }, options.heldOut, { ...options, batchSize, sequenceLength });
+  const heldOut = heldOutBatches({ tokenizer }, options.heldOut, { ...options, batchSize, sequenceLength });
   const adapter = attach(model, { rank, alpha, targets, dropout, rng: rng.fork('adapter') });
   const schedule = warmupCosine({
     peak: learningRate,
@@ -89,7 +90,7 @@ export async function adapt({ model, tokenizer }: LanguageModel, options: AdaptO
     steps,
     evaluate: { batches: heldOut, everySteps: evaluateEvery, atStart: true },
     ...(checkpoints !== undefined && {
-      checkpoint: { folder: checkpoints, everySteps: Math.max(1, Math.ceil(steps / 10)) },
+      checkpoint: { folder: checkpoints, everySteps: Math.max(1, Math.ceil(steps / 5)) },
     }),
     resume,
     config: { method: options.method ?? 'lora', rank, seed, steps, batchSize, sequenceLength, learningRate },
@@ -110,19 +111,19 @@ export async function evaluateText(
     model,
     forward: ({ inputIds, labels }) => ({ logits: model.apply(inputIds), labels }),
     objective,
-    batches: await heldOutBatches({ tokenizer }, documents, { ...options, batchSize, sequenceLength }),
+    batches: heldOutBatches({ tokenizer }, documents, { ...options, batchSize, sequenceLength }),
   });
   return { loss, perplexity: perplexity(loss), tokens: weight };
 }
 
 /** Held-out batches of at most about `heldOutTokens` tokens, evenly spread. */
-export async function heldOutBatches(
+export function heldOutBatches(
   { tokenizer }: Pick<LanguageModel, 'tokenizer'>,
   documents: readonly Document[],
   options: { batchSize: number; sequenceLength: number; heldOutTokens?: number },
-): Promise<Iterable<Batch>> {
+): Iterable<Batch> {
   const { batchSize, sequenceLength, heldOutTokens = Infinity } = options;
-  const tokens = await packTokens(documents, tokenizer);
+  const tokens = packTokens(documents, tokenizer, { eos: tokenizer.eosTokenId !== undefined });
   const every = Math.max(1, Math.floor(tokens.length / heldOutTokens));
   return new EveryNth(evaluationBatches(tokens, { batchSize, sequenceLength }), every);
 }

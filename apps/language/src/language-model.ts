@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { loadTokenizer, type Tokenizer } from '@ashlar/data';
 import {
   type CausalLM,
@@ -12,6 +13,13 @@ import {
   saveModel,
 } from '@ashlar/models';
 import type { FloatDtype } from '@ashlar/tensor';
+
+/** The folder of the model that comes with the app (from `src` and from `dist` alike). */
+export const BUNDLED_MODEL: string = join(
+  dirname(createRequire(import.meta.url).resolve('@ashlar/language/package.json')),
+  'assets',
+  'tiny',
+);
 
 /** A model with the tokenizer that it was trained with. */
 export interface LanguageModel {

@@ -38,11 +38,11 @@ type Batch = { inputIds: Tensor; labels: Tensor };
 const END_OF_TEXT = '<|endoftext|>';
 
 /** A small Llama and its tokenizer, trained from nothing. Going through `events` does the work; `save` writes the folder. */
-export async function pretrain(options: PretrainOptions): Promise<{
+export function pretrain(options: PretrainOptions): {
   language: Pick<LanguageModel, 'model' | 'tokenizer'>;
   events: AsyncGenerator<TrainEvent, void, void>;
   save(): Promise<void>;
-}> {
+} {
   const { out, vocabSize = 2048, hiddenSize = 256, layers = 4, contextLength = 256, batchSize = 16 } = options;
   const { steps = 1000, learningRate = 2e-3, seed = 0, resume, signal } = options;
   const tokenizerJson = trainBpe(
@@ -76,7 +76,7 @@ export async function pretrain(options: PretrainOptions): Promise<{
     model,
     forward: ({ inputIds, labels }) => ({ logits: model.apply(inputIds), labels }),
     objective: crossEntropyObjective(),
-    batches: new TokenBatches(await packTokens(options.train, tokenizer), {
+    batches: new TokenBatches(packTokens(options.train, tokenizer), {
       batchSize,
       sequenceLength: contextLength,
       rng: rng.fork('batches'),
@@ -97,7 +97,7 @@ export async function pretrain(options: PretrainOptions): Promise<{
     ),
     steps,
     evaluate: {
-      batches: await heldOutBatches({ tokenizer }, options.heldOut, { batchSize, sequenceLength: contextLength }),
+      batches: heldOutBatches({ tokenizer }, options.heldOut, { batchSize, sequenceLength: contextLength }),
       everySteps: 100,
       atStart: true,
     },

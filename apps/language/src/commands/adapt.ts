@@ -4,11 +4,11 @@ import { jsonl, progress } from '@ashlar/train';
 import { Command } from 'commander';
 import { adapt } from '../adapt.ts';
 import { startBackend } from '../backend.ts';
-import { loadLanguageModel, sampleText, saveLanguageModel } from '../language-model.ts';
+import { BUNDLED_MODEL, loadLanguageModel, sampleText, saveLanguageModel } from '../language-model.ts';
 import { METHODS } from '../methods.ts';
 import { textTable } from '../report/page.ts';
 import { ResultRecorder, saveResult } from '../result.ts';
-import { BUNDLED_MODEL, nonNegative, positiveInteger, splitTexts, wholeNumber } from './options.ts';
+import { nonNegative, positiveInteger, splitTexts, wholeNumber } from './options.ts';
 
 interface Options {
   model: string;
@@ -72,7 +72,7 @@ export const adaptCommand: Command = new Command('adapt')
         rng: new Rng(options.seed).fork('sample'),
       });
     const sampleBefore = await sample();
-    const { adapter, events } = await adapt(language, {
+    const { adapter, events } = adapt(language, {
       ...options,
       train,
       heldOut,

@@ -3,9 +3,10 @@ import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { writeFileAtomic } from '@ashlar/tensor';
 import { Command } from 'commander';
+import { BUNDLED_MODEL } from '../language-model.ts';
 import { reportPage, textTable } from '../report/page.ts';
 import { readResult } from '../result.ts';
-import { BUNDLED_MODEL, CLI, positiveInteger, wholeNumber } from './options.ts';
+import { CLI, positiveInteger, wholeNumber } from './options.ts';
 
 /** What the demo runs, each under the same budget of steps and tokens. */
 const DEMO_METHODS = ['lora', 'dora', 'pissa', 'full'];
@@ -47,7 +48,7 @@ export const demoCommand: Command = new Command('demo')
       sampleBefore: saved[0].sampleBefore,
       results,
       details: {
-        model: 'apps/language/assets/tiny (see its training.json)',
+        model: `${BUNDLED_MODEL} (its training.json says how it was trained)`,
         adapters: `rank ${RANK} on all linear layers, in the format of Hugging Face PEFT, in ${DEMO_METHODS.join(', ')} beside this page`,
         seed: String(seed),
         node: `${process.version}, ${process.platform} ${process.arch}`,
@@ -57,7 +58,6 @@ export const demoCommand: Command = new Command('demo')
     const path = join(folder, 'index.html');
     await writeFileAtomic(path, page);
     console.log(`\n${textTable(results)}\n\nThe report, with curves and samples: ${path}`);
-    console.log(`Base model: ${BUNDLED_MODEL}`);
   });
 
 function run(args: readonly string[]): Promise<void> {

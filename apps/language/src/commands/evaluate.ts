@@ -1,7 +1,8 @@
 import { Command } from 'commander';
 import { evaluateText } from '../adapt.ts';
 import { startBackend } from '../backend.ts';
-import { BUNDLED_MODEL, documents, openModel, positiveInteger } from './options.ts';
+import { BUNDLED_MODEL } from '../language-model.ts';
+import { documents, openModel, positiveInteger } from './options.ts';
 
 interface Options {
   model: string;

@@ -1,8 +1,8 @@
 import { Rng } from '@ashlar/tensor';
 import { Command } from 'commander';
 import { startBackend } from '../backend.ts';
-import { generateText } from '../language-model.ts';
-import { BUNDLED_MODEL, nonNegative, openModel, positiveInteger, wholeNumber } from './options.ts';
+import { BUNDLED_MODEL, generateText } from '../language-model.ts';
+import { nonNegative, openModel, positiveInteger, wholeNumber } from './options.ts';
 
 interface Options {
   model: string;

@@ -2,8 +2,7 @@ import { loadLora } from '@ashlar/peft';
 import type { FloatDtype } from '@ashlar/tensor';
 import { Command, Option } from 'commander';
 import { startBackend } from '../backend.ts';
-import { loadLanguageModel, saveLanguageModel } from '../language-model.ts';
-import { BUNDLED_MODEL } from './options.ts';
+import { BUNDLED_MODEL, loadLanguageModel, saveLanguageModel } from '../language-model.ts';
 
 interface Options {
   model: string;

@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readText, splitDocuments } from '@ashlar/data';
@@ -6,12 +5,6 @@ import { loadLora } from '@ashlar/peft';
 import { InvalidArgumentError } from 'commander';
 import { type Document, kingJames, mobyDick, stateOfTheUnion } from '../corpora.ts';
 import { type LanguageModel, loadLanguageModel } from '../language-model.ts';
-
-/** The app's own folder, from `src` and from `dist` alike. */
-const APP = dirname(createRequire(import.meta.url).resolve('@ashlar/language/package.json'));
-
-/** The model that comes with the app. */
-export const BUNDLED_MODEL: string = join(APP, 'assets', 'tiny');
 
 /** This program, for running one of its commands in a process of its own. */
 export const CLI: string = join(dirname(fileURLToPath(import.meta.url)), 'cli.js');

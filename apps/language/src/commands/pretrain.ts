@@ -47,7 +47,7 @@ export const pretrainCommand: Command = new Command('pretrain')
       texts.train.push(...train);
       texts.heldOut.push(...heldOut);
     }
-    const { language, events, save } = await pretrain({ ...options, ...texts });
+    const { language, events, save } = pretrain({ ...options, ...texts });
     const log: { step: number; loss: number; perplexity?: number }[] = [];
     let seconds = 0;
     for await (const event of progress(jsonl(events, join(options.out, 'log.jsonl')), { everySeconds: 20 })) {
