@@ -43,6 +43,7 @@ export class Tokenizer {
   /** The largest token id plus one, added tokens included: the rows that an embedding needs. */
   readonly vocabSize: number;
   readonly #library: Library;
+  readonly #name: string;
   readonly #specialIds: ReadonlySet<number>;
 
   /**
@@ -55,6 +56,7 @@ export class Tokenizer {
   constructor(json: TokenizerJson, config: TokenizerConfig = {}, name = 'tokenizer.json') {
     const checked = checkTokenizerJson(json, name);
     const special = (checked.added_tokens ?? []).filter((token) => token.special);
+    this.#name = name;
     this.#library = createLibrary(checked, checkTokenizerConfig(config, `The config of ${name}`), name);
     this.#specialIds = new Set(special.map(({ id }) => id));
     this.vocabSize = this.#library.model?.vocab.length ?? 0;
@@ -85,13 +87,16 @@ export class Tokenizer {
 
   /**
    * The token ids of `text`.
-   * @throws ConfigError for what is not a string, or holds something that the vocabulary has no token for.
+   * @throws ConfigError for what is not a string, or holds something that the vocabulary has no token for; FormatError
+   *   where the file turns out to be broken only now.
    */
   encode(text: string, { addSpecialTokens = false }: EncodeOptions = {}): Int32Array {
     if (typeof text !== 'string') {
       throw new ConfigError(`Tokenizer.encode: text is of type ${typeof text}; it may be a string`);
     }
-    const { ids, tokens } = this.#library.encode(text, { add_special_tokens: addSpecialTokens });
+    const { ids, tokens } = blame(this.#name, () =>
+      this.#library.encode(text, { add_special_tokens: addSpecialTokens }),
+    );
     // The library's types promise what it does not hold where there is no token for the unknown.
     const unknown = (ids as (number | undefined)[]).indexOf(undefined);
     if (unknown >= 0)
@@ -107,7 +112,8 @@ export class Tokenizer {
     const known = Array.from(ids).filter(
       (id) => this.idToToken(id) !== undefined && !(skipSpecialTokens && this.#specialIds.has(id)),
     );
-    return known.length === 0 ? '' : this.#library.decode(known, { clean_up_tokenization_spaces: false });
+    if (known.length === 0) return '';
+    return blame(this.#name, () => this.#library.decode(known, { clean_up_tokenization_spaces: false }));
   }
 
   /** Decodes tokens as a model makes them, giving out only whole characters. */
@@ -128,11 +134,20 @@ export class Tokenizer {
 
 function createLibrary(json: TokenizerJson, config: TokenizerConfig, name: string): Library {
   const absent = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
-  try {
+  return blame(name, () => {
     const library = new Library({ ...absent, ...json }, config);
     rememberPreTokens(library);
     keepByteOrderMarks(library);
+    // Much of the file is first looked at here.
+    library.encode('a trial');
     return library;
+  });
+}
+
+/** What the library does with a file; where it trips, the file is wrong in a way that no check has foreseen. */
+function blame<T>(name: string, run: () => T): T {
+  try {
+    return run();
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new FormatError(`${name}: not a tokenizer that can be read: ${reason}`, { cause: error });
