@@ -1,5 +1,4 @@
-import { FormatError } from '@ashlar/tensor';
-import { nodeModule } from './node-module.ts';
+import { FormatError, nodeModule } from '@ashlar/tensor';
 import { readBytes, statPath, toPath } from './open-path.ts';
 import { Tokenizer } from './tokenizer.ts';
 import type { TokenizerConfig, TokenizerJson } from './tokenizer-json.ts';

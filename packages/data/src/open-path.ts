@@ -1,5 +1,4 @@
-import { closestNames, FormatError } from '@ashlar/tensor';
-import { nodeModule } from './node-module.ts';
+import { closestNames, FormatError, nodeModule } from '@ashlar/tensor';
 
 /** The path that a `file:` URL names; any other string is a path already. */
 export function toPath(path: string | URL): string {

@@ -1,5 +1,4 @@
-import { FormatError } from '@ashlar/tensor';
-import { nodeModule } from './node-module.ts';
+import { FormatError, nodeModule } from '@ashlar/tensor';
 import { readBytes, statPath, toPath, unreadable } from './open-path.ts';
 
 /** A text with a name. */
