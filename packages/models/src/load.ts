@@ -3,6 +3,7 @@ import {
   type FloatDtype,
   FormatError,
   loadStateDict,
+  nodeModule,
   openSafetensors,
   type PositionEncoding,
   Rng,
@@ -36,8 +37,8 @@ export interface LoadOptions {
  */
 export async function loadModel(folderOrId: string, options: LoadOptions = {}): Promise<CausalLM> {
   const folder = await modelFolder(folderOrId, options);
-  const { join } = await import('node:path');
-  const { existsSync } = await import('node:fs');
+  const { join } = nodeModule('node:path', 'A model folder');
+  const { existsSync } = nodeModule('node:fs', 'A model folder');
   const configPath = join(folder, 'config.json');
   const config = await readJson(configPath);
   const { create, rename } = architecture(config, configPath);
@@ -92,7 +93,7 @@ function dropTied(model: CausalLM, stored: Map<string, string>): void {
 
 /** The local folder of a model: as given, or downloaded from the hub. */
 export async function modelFolder(folderOrId: string, options: LoadOptions = {}): Promise<string> {
-  const { existsSync } = await import('node:fs');
+  const { existsSync } = nodeModule('node:fs', 'A model folder');
   if (existsSync(folderOrId)) return folderOrId;
   if (!/^\w[\w.-]*(\/\w[\w.-]*)?$/.test(folderOrId)) {
     throw new FormatError(`There is no folder '${folderOrId}', and it is no hub id (owner/name).`);
@@ -113,7 +114,7 @@ const NEEDED = /^(model[\w.-]*\.safetensors|[\w.-]+\.(json|txt|model))$/;
 
 async function download(name: string, options: LoadOptions): Promise<string> {
   const { downloadFileToCacheDir, listFiles, modelInfo } = await import('@huggingface/hub');
-  const { dirname } = await import('node:path');
+  const { dirname } = nodeModule('node:path', 'A model folder');
   const { revision = 'main', cacheDir, accessToken, hubUrl } = options;
   const hub = { accessToken, hubUrl };
   const { sha } = await modelInfo({ ...hub, name, revision, additionalFields: ['sha'] });
@@ -135,8 +136,8 @@ async function download(name: string, options: LoadOptions): Promise<string> {
  */
 export async function saveModel(model: CausalLM, folder: string, options: { dtype?: FloatDtype } = {}): Promise<void> {
   const { dtype = 'F32' } = options;
-  const { mkdir } = await import('node:fs/promises');
-  const { join } = await import('node:path');
+  const { mkdir } = nodeModule('node:fs/promises', 'A model folder');
+  const { join } = nodeModule('node:path', 'A model folder');
   await mkdir(folder, { recursive: true });
   const { className, create } = architecture(model.config);
   const plain = new Set([...create(model.config, { rng: new Rng(0) }).namedState()].map(([name]) => name));
@@ -160,7 +161,7 @@ export async function saveModel(model: CausalLM, folder: string, options: { dtyp
 }
 
 async function readJson(path: string): Promise<unknown> {
-  const { readFile } = await import('node:fs/promises');
+  const { readFile } = nodeModule('node:fs/promises', 'A model folder');
   try {
     return JSON.parse(await readFile(path, 'utf8'));
   } catch (error) {

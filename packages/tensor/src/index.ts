@@ -7,6 +7,7 @@ export * from './errors.ts';
 export * from './linalg/index.ts';
 export * from './loss-and-grads.ts';
 export * from './module.ts';
+export { nodeModule } from './node-module.ts';
 export { batchNorm } from './ops/batch-norm.ts';
 export { type CrossEntropyOptions, crossEntropy } from './ops/cross-entropy.ts';
 export { einsum } from './ops/einsum.ts';

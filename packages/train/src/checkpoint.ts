@@ -2,13 +2,13 @@ import {
   dispose,
   FormatError,
   loadSafetensors,
+  nodeModule,
   type StateDict,
   saveSafetensors,
   type Tensor,
   writeFileAtomic,
 } from '@ashlar/tensor';
 import type { Json } from './json.ts';
-import { nodeModule } from './node-module.ts';
 import { codeOf, writeError } from './write-error.ts';
 
 const PURPOSE = 'Writing checkpoints';

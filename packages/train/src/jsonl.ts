@@ -1,6 +1,5 @@
-import { writeFileAtomic } from '@ashlar/tensor';
+import { nodeModule, writeFileAtomic } from '@ashlar/tensor';
 import type { TrainEvent } from './events.ts';
-import { nodeModule } from './node-module.ts';
 import { codeOf, writeError } from './write-error.ts';
 
 /**
