@@ -21,6 +21,7 @@ import {
   type Tensor2D,
   type Tensor4D,
   tensor1d,
+  tensor2d,
   tidy,
   transpose,
   zeros,
@@ -34,6 +35,7 @@ import {
   type RopeScaling,
   ropeFrequencies,
   Sinusoidal,
+  Sinusoidal2d,
   sinusoidalTable,
   T5RelativeBias,
   t5Bucket,
@@ -214,6 +216,18 @@ function fractionalSinusoid(inputs: {
   });
 }
 
+/** Row 0 is the class token's, which has no position. */
+function sincos2d({ width, grid }: { width: number; grid: number }): GoldenOutputs {
+  const patches = Array.from({ length: grid * grid }, (_, i) => [Math.floor(i / grid), i % grid]);
+  const table = tidy(() =>
+    concat(
+      [zeros([1, width]), new Sinusoidal2d({ dim: width }).embed(tensor2d(patches, [grid * grid, 2], 'int32'))],
+      0,
+    ),
+  );
+  return { table };
+}
+
 export default defineGolden({
   'length-generalization/attention': attention,
   'length-generalization/attention_rotary': attention,
@@ -226,4 +240,5 @@ export default defineGolden({
   }),
   'dpe/rope_scaling_tables': ropeScalingTables,
   'loope/fractional_sinusoid': fractionalSinusoid,
+  'droppos/sincos_2d': sincos2d,
 });
