@@ -56,6 +56,8 @@ function render(options: Plot.PlotOptions): string {
   const plot = Plot.plot({
     width: WIDTH,
     height: HEIGHT,
+    marginLeft: 50,
+    marginBottom: 45,
     style: { fontSize: '12px', fontFamily: 'system-ui, sans-serif' },
     ...options,
     document: document as unknown as Document,

@@ -69,8 +69,9 @@ export function reportPage(report: Report): string {
         )}</tr>`,
     )
     .join('\n');
+  const prompt = escapeHtml(report.prompt);
   const samples = [{ name: 'before', sample: report.sampleBefore }, ...results].map(
-    ({ name, sample }) => `<h3>${escapeHtml(name)}</h3><blockquote>${escapeHtml(sample)}</blockquote>`,
+    ({ name, sample }) => `<h3>${escapeHtml(name)}</h3><blockquote><b>${prompt}</b>${escapeHtml(sample)}</blockquote>`,
   );
   const details = Object.entries(report.details).map(
     ([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`,
@@ -104,7 +105,7 @@ ${frontierChart(frontier, results[0].perplexityBefore)}
 <p>Thin: the training batches, smoothed. Thick: the held-out text.</p>
 ${lossChart(named('training'), named('heldOut'))}
 <h2>Samples</h2>
-<p>The same seed each time, after: <em>${escapeHtml(report.prompt)}</em></p>
+<p>What the model makes of the same beginning (in bold) with the same seed.</p>
 ${samples.join('\n')}
 <h2>Details</h2>
 <dl>${details.join('\n')}</dl>
