@@ -8,8 +8,9 @@ import { reportPage, textTable } from '../report/page.ts';
 import { readResult } from '../result.ts';
 import { CLI, positiveInteger, wholeNumber } from './options.ts';
 
-/** What the demo runs, each under the same budget of steps and tokens. */
-const DEMO_METHODS = ['lora', 'dora', 'pissa', 'full'];
+/** What the demo runs under the same budget of steps, each with a learning rate that suits a model this small. */
+const LEARNING_RATES: Readonly<Record<string, number>> = { lora: 1e-2, dora: 1e-2, pissa: 5e-3, full: 1e-3 };
+const DEMO_METHODS = Object.keys(LEARNING_RATES);
 const RANK = 8;
 const HELD_OUT_TOKENS = 8192;
 
@@ -39,6 +40,8 @@ export const demoCommand: Command = new Command('demo')
         ...shared,
         '--method',
         name,
+        '--learning-rate',
+        String(LEARNING_RATES[name]),
         '--steps',
         String(steps),
         '--seed',
@@ -60,6 +63,9 @@ export const demoCommand: Command = new Command('demo')
       details: {
         model: `${BUNDLED_MODEL} (its training.json says how it was trained)`,
         adapters: `rank ${RANK} on all linear layers, in the format of Hugging Face PEFT, in ${DEMO_METHODS.join(', ')} beside this page`,
+        'peak learning rates': Object.entries(LEARNING_RATES)
+          .map(([name, rate]) => `${name} ${rate}`)
+          .join(', '),
         seed: String(seed),
         node: `${process.version}, ${process.platform} ${process.arch}`,
         'run again': `npx pnpm@12 demo --steps ${steps} --seed ${seed}`,
