@@ -1,4 +1,5 @@
 import { ConfigError, closestNames } from '@ashlar/tensor';
+import { compilePattern, matchesWhole } from './pattern.ts';
 
 /** Which modules a method adapts: the fields of Hugging Face `peft` that all methods share. */
 export interface TargetOptions {
@@ -35,46 +36,43 @@ const asList = <T>(value: T | readonly T[]): readonly T[] => (Array.isArray(valu
 
 const endsWithName = (name: string, entry: string): boolean => name === entry || name.endsWith(`.${entry}`);
 
-/** A pattern from a config file: bounded, since it may come from a stranger. */
-function compile(pattern: string, option: string, wrap: (source: string) => string): RegExp {
-  if (pattern.length > 500 || /[+*}]\)[^)]*[+*{]|\([^()]*[+*][^()]*\)[+*{]/.test(pattern)) {
-    throw new ConfigError(
-      `${option} is a pattern that may take exponential time (a repeated group that repeats inside): ${JSON.stringify(pattern.slice(0, 80))}. Write it without nested repetition, or as a list of names.`,
-    );
-  }
-  try {
-    return new RegExp(wrap(pattern));
-  } catch {
-    throw new ConfigError(`${option} is no valid regular expression: ${JSON.stringify(pattern)}.`);
-  }
-}
-
-const wholeName = (source: string): string => `^(?:${source})$`;
-
 /** Whether `options` adapt the module called `name` (`'all-linear'` and the defaults must be resolved before). */
 export function matchesTarget(name: string, options: TargetOptions): boolean {
   const { targetModules = [], excludeModules, modulesToSave = [], layersToTransform, layersPattern } = options;
-  if (modulesToSave.some((entry) => endsWithName(name, entry))) return false;
+  if (modulesToSave.some((entry) => `.${name}.`.includes(`.${entry}.`))) return false;
   if (typeof excludeModules === 'string') {
-    if (compile(excludeModules, 'excludeModules', wholeName).test(name)) return false;
+    if (matchesWhole(name, excludeModules, 'excludeModules')) return false;
   } else if (excludeModules?.some((entry) => endsWithName(name, entry))) {
     return false;
   }
-  if (typeof targetModules === 'string') return compile(targetModules, 'targetModules', wholeName).test(name);
+  if (typeof targetModules === 'string') return matchesWhole(name, targetModules, 'targetModules');
+  if (!targetModules.some((entry) => endsWithName(name, entry))) return false;
   if (targetModules.includes(name)) return true;
-  if (!targetModules.some((entry) => name.endsWith(`.${entry}`))) return false;
   if (layersToTransform === undefined || asList(layersToTransform).length === 0) return true;
-  const words = layersPattern === undefined || layersPattern.length === 0 ? ['[^.]*'] : asList(layersPattern);
-  const index = words
-    .map((word) => compile(word, 'layersPattern', (source) => `^.*?\\.${source}\\.(\\d+)\\.`).exec(name)?.[1])
-    .find((found) => found !== undefined);
-  return index !== undefined && asList(layersToTransform).includes(Number(index));
+  const index = layerIndex(name, layersPattern);
+  return index !== undefined && asList(layersToTransform).includes(index);
+}
+
+/** The first number after one of the words (patterns) in `layersPattern`, or after any word. */
+function layerIndex(name: string, layersPattern: string | readonly string[] = []): number | undefined {
+  const starts =
+    layersPattern.length === 0
+      ? [compilePattern('.*?\\.[^.]*\\.(?P<index>\\d+)\\.', 'layersPattern')]
+      : asList(layersPattern).map((word) =>
+          compilePattern(word, 'layersPattern', (pattern) => `(?:.*?\\.)?(?:${pattern})\\.(?P<index>\\d+)\\.`),
+        );
+  for (const start of starts) {
+    const found = start.matcher(name);
+    if (found.lookingAt()) return Number(found.group('index'));
+  }
+  return undefined;
 }
 
 /** The first key of a rank or alpha pattern that matches the end of `name`, or `name` itself if none does. */
 export function patternKey(keys: Iterable<string>, name: string): string {
   for (const key of keys) {
-    if (compile(key, 'rankPattern or alphaPattern', (source) => `^(.*\\.)?(${source})$`).test(name)) return key;
+    const end = compilePattern(key, 'rankPattern or alphaPattern', (pattern) => `(?:.*\\.)?(?:${pattern})`);
+    if (end.matcher(name).matches()) return key;
   }
   return name;
 }

@@ -16,15 +16,9 @@ import {
   tidy,
 } from '@ashlar/tensor';
 import { defineGolden, type GoldenInputs, type GoldenOutputs } from '../../../tooling/golden/src/define-golden.ts';
-import {
-  attach,
-  combineFactors,
-  fromPeftConfig,
-  type LoraConfig,
-  type LoraLayer,
-  type LoraModel,
-  lora,
-} from '../src/index.ts';
+import { attach, type LoraConfig, type LoraLayer, type LoraModel, lora } from '../src/index.ts';
+import { combineFactors } from '../src/lora/combine.ts';
+import { fromPeftConfig } from '../src/lora/files.ts';
 import { matchesTarget, patternKey, type TargetOptions } from '../src/match.ts';
 
 class Holder extends Module {

@@ -26,6 +26,8 @@ export interface LoraConfig extends TargetOptions {
   rankPattern?: Readonly<Record<string, number>>;
   /** The same for `loraAlpha`. */
   alphaPattern?: Readonly<Record<string, number>>;
+  /** Fields of an `adapter_config.json` that are unknown here: written again on `save`, without effect. */
+  unknownFields?: Readonly<Record<string, unknown>>;
 }
 
 export type CheckedLoraConfig = LoraConfig &
@@ -57,6 +59,9 @@ const DEFAULTS = {
   rankPattern: {},
   alphaPattern: {},
 } as const;
+
+/** Each is tried on each module: a config from a stranger must not keep us busy for hours. */
+const MOST_PATTERNS = 5000;
 
 const refuse = (option: string, was: unknown, may: string): never => {
   throw new ConfigError(`${option} is ${JSON.stringify(was)}; it must be ${may}.`);
@@ -105,6 +110,10 @@ export function checkLoraConfig(config: LoraConfig): CheckedLoraConfig {
         'layersToTransform needs targetModules to be a list; put the layers into the pattern instead.',
       );
     }
+  }
+  for (const option of ['rankPattern', 'alphaPattern'] as const) {
+    const { length } = Object.keys(full[option]);
+    if (length > MOST_PATTERNS) throw new ConfigError(`${option} has ${length} entries; it may have ${MOST_PATTERNS}.`);
   }
   for (const [key, rank] of Object.entries(full.rankPattern)) {
     if (!isRank(rank)) refuse(`rankPattern['${key}']`, rank, 'a positive integer');

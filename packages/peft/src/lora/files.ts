@@ -46,7 +46,8 @@ const IGNORED = new Set([
 ]);
 
 /**
- * Reads the object of an `adapter_config.json`. Unknown fields are ignored with a warning on the console.
+ * Reads the object of an `adapter_config.json`. Fields that are unknown here are kept in `unknownFields`, with one warning
+ * on the console, and change nothing.
  * @param source named in errors.
  * @throws FormatError for another kind of adapter or a variant that changes what LoRA computes; ConfigError for a value
  *   out of range.
@@ -60,7 +61,7 @@ export function fromPeftConfig(json: unknown, source: string = CONFIG_FILE): Che
     throw new FormatError(`${source}: peft_type is ${JSON.stringify(fields.get('peft_type'))}, not "LORA".`);
   }
   const config: Record<string, unknown> = {};
-  const unknown: string[] = [];
+  const unknown = new Map<string, unknown>();
   for (const [name, value] of fields) {
     if (Object.hasOwn(FIELDS, name)) {
       if (value !== null) config[FIELDS[name]] = value;
@@ -69,10 +70,13 @@ export function fromPeftConfig(json: unknown, source: string = CONFIG_FILE): Che
         throw new FormatError(`${source}: ${name} is ${JSON.stringify(value)}; this variant of LoRA is not supported.`);
       }
     } else if (!IGNORED.has(name)) {
-      unknown.push(name);
+      unknown.set(name, value);
     }
   }
-  if (unknown.length > 0) console.warn(`${source}: ignored unknown fields ${unknown.join(', ')}.`);
+  if (unknown.size > 0) {
+    config.unknownFields = Object.fromEntries(unknown);
+    console.warn(`${source}: unknown fields are kept but have no effect: ${[...unknown.keys()].join(', ')}.`);
+  }
   for (const name of ['rankPattern', 'alphaPattern']) {
     const value = config[name];
     if (value !== undefined && (typeof value !== 'object' || Array.isArray(value))) {
@@ -96,6 +100,7 @@ export function toPeftConfig(
 ): Record<string, unknown> {
   const { fanInFanOut = false, baseModel = null } = options;
   const json: Record<string, unknown> = {
+    ...config.unknownFields,
     peft_type: 'LORA',
     task_type: null,
     base_model_name_or_path: baseModel,

@@ -1,29 +1,24 @@
-import { Conv1D, Conv2d, Embedding, Linear } from '@ashlar/nn';
 import {
   type AnyModule,
   ConfigError,
-  concat,
-  FormatError,
-  neg,
   type Parameter,
   Rng,
   replaceModule,
   reshape,
   type Tensor,
   tidy,
-  util,
 } from '@ashlar/tensor';
-import { DEFAULT_TARGETS, matchesTarget, noTarget, patternKey } from '../match.ts';
+import { patternKey } from '../match.ts';
 import type { AdapterDescription, AdapterHandle, AttachOptions, Method } from '../method.ts';
 import { TrainedBase } from '../trained-base.ts';
 import { type CombinationType, combineFactors } from './combine.ts';
 import { type CheckedLoraConfig, checkLoraConfig, type LoraConfig } from './config.ts';
-import { LoraConv2d } from './conv2d.ts';
-import { LoraEmbedding } from './embedding.ts';
 import { readAdapter, writeAdapter } from './files.ts';
 import { initialize } from './initialize.ts';
 import { LoraLayer } from './layer.ts';
 import { LoraLinear } from './linear.ts';
+import { type AdapterParts, adapterTensors, assignAdapterTensors } from './state.ts';
+import { targetPaths, wholeParameters, withTargets, wrap } from './targets.ts';
 
 /** LoRA (Hu et al. 2021, arXiv 2106.09685) with rsLoRA, DoRA, PiSSA and OLoRA, ready for `attach`. */
 export function lora(config: LoraConfig = {}): Method<LoraModel> {
@@ -35,16 +30,6 @@ export function lora(config: LoraConfig = {}): Method<LoraModel> {
       return handle;
     },
   };
-}
-
-/** Output heads, which `'all-linear'` leaves out. */
-const OUTPUT_HEADS = ['lm_head', 'embed_out', 'score', 'classifier'];
-
-function wrap(base: AnyModule): LoraLayer | undefined {
-  if (base instanceof Linear || base instanceof Conv1D) return new LoraLinear(base);
-  if (base instanceof Embedding) return new LoraEmbedding(base);
-  if (base instanceof Conv2d) return new LoraConv2d(base);
-  return undefined;
 }
 
 /**
@@ -73,7 +58,7 @@ export class LoraModel implements AdapterHandle {
     for (const parameter of model.parameters()) this.#requiredGrad.set(parameter, parameter.requiresGrad);
   }
 
-  /** The names of the adapters in the order of their addition. */
+  /** The names of the adapters, oldest first. */
   get names(): string[] {
     return [...this.#configs.keys()];
   }
@@ -105,16 +90,16 @@ export class LoraModel implements AdapterHandle {
     if (!/^\w[\w-]*$/.test(name)) throw new ConfigError(`'${name}' is no adapter name: letters, digits, _ and - only.`);
     if (this.#configs.has(name)) throw new ConfigError(`There is an adapter '${name}' already; delete it first.`);
     this.#refuseMerged('add an adapter');
-    const checked = this.#withTargets(checkLoraConfig(config));
-    const paths = this.#matches(checked);
-    const saved = this.#wholeParameters(checked, paths);
+    const checked = withTargets(this.model, checkLoraConfig(config));
+    const paths = targetPaths(this.model, checked);
+    const whole = wholeParameters(this.model, checked, paths);
     const active = this.#active;
     this.#configs.set(name, checked);
     try {
       for (const path of paths) {
         this.#addTo(path, name, checked, rng.fork(name).fork(path), init);
       }
-      this.#trainedBase.add(name, saved);
+      this.#trainedBase.add(name, whole);
       this.setActive([name]);
     } catch (error) {
       this.delete(name);
@@ -141,58 +126,6 @@ export class LoraModel implements AdapterHandle {
     );
     const changesBase = typeof config.initLoraWeights === 'string' && /^(pissa|olora)/.test(config.initLoraWeights);
     if (init || changesBase) initialize(layer, name, config.initLoraWeights, rng);
-  }
-
-  /** Replaces `'all-linear'` and a missing `targetModules` by names. */
-  #withTargets(config: CheckedLoraConfig): CheckedLoraConfig {
-    if (config.targetModules === 'all-linear') {
-      const linear = [...this.#adaptable()].filter(
-        ([path, layer]) => layer instanceof LoraLinear && !OUTPUT_HEADS.includes(path.slice(path.lastIndexOf('.') + 1)),
-      );
-      return { ...config, targetModules: linear.map(([path]) => path) };
-    }
-    if (config.targetModules !== undefined) return config;
-    const { config: modelConfig } = this.model as { config?: { model_type?: string } };
-    const targetModules = DEFAULT_TARGETS[modelConfig?.model_type ?? ''];
-    if (targetModules === undefined) {
-      throw new ConfigError(
-        `There are no default targetModules for a model of type '${modelConfig?.model_type ?? 'unknown'}'; name them.`,
-      );
-    }
-    return { ...config, targetModules };
-  }
-
-  /** Every module that LoRA can wrap, by path: wrapped ones as they are, others in a wrapper not yet in the model. */
-  *#adaptable(): Generator<[string, LoraLayer]> {
-    for (const [path, module] of this.model.namedModules()) {
-      if ([...this.#layers.keys()].some((wrapped) => path.startsWith(`${wrapped}.`))) continue;
-      const layer = module instanceof LoraLayer ? module : wrap(module);
-      if (layer !== undefined) yield [path, layer];
-    }
-  }
-
-  #matches(config: CheckedLoraConfig): string[] {
-    const names = [...this.#adaptable()].map(([path]) => path);
-    const matched = names.filter((path) => matchesTarget(path, config));
-    if (matched.length === 0) throw noTarget(config, names);
-    return matched;
-  }
-
-  /** The base parameters that `config` trains whole: of `modulesToSave`, and biases. */
-  #wholeParameters(config: CheckedLoraConfig, adapted: readonly string[]): Map<string, Parameter> {
-    const { modulesToSave = [], bias } = config;
-    const names = [...this.model.namedModules()].map(([path]) => path);
-    const paths = names.filter((path) => modulesToSave.some((entry) => path === entry || path.endsWith(`.${entry}`)));
-    if (modulesToSave.length > 0 && paths.length === 0) throw noTarget({ targetModules: modulesToSave }, names);
-    const whole = new Map<string, Parameter>();
-    for (const [name, parameter] of this.model.namedParameters()) {
-      if (/\.lora_[\w]+\./.test(name)) continue;
-      const isBias = name.endsWith('.bias');
-      const owner = name.replace(/(\.base_layer)?\.bias$/, '');
-      const trains = bias === 'all' || (bias === 'lora_only' && adapted.includes(owner));
-      if ((isBias && trains) || paths.some((path) => name.startsWith(`${path}.`))) whole.set(name, parameter);
-    }
-    return whole;
   }
 
   /**
@@ -229,6 +162,10 @@ export class LoraModel implements AdapterHandle {
     }
     for (const [key, parameter] of this.#trainedBase.parameters(name)) own.set(key, parameter);
     return own;
+  }
+
+  #parts(name: string): AdapterParts {
+    return { name, layers: this.#layersOf(name), parameters: this.#own(name) };
   }
 
   #layersOf(name: string): [string, LoraLayer][] {
@@ -428,46 +365,13 @@ export class LoraModel implements AdapterHandle {
    */
   stateDict(name: string, options: { asPlainLora?: boolean } = {}): Map<string, Tensor> {
     this.config(name);
-    const read = (): Map<string, Tensor> => {
-      const tensors = new Map<string, Tensor>();
-      for (const [key, parameter] of this.#own(name)) tensors.set(`base_model.model.${key}`, parameter.stored.clone());
-      if (!options.asPlainLora) return tensors;
-      for (const [path, layer] of this.#layersOf(name)) {
-        const { start } = layer.adapter(name);
-        if (start === undefined) continue;
-        const { A, B } = layer.factors(name);
-        replace(tensors, `base_model.model.${path}.lora_A.weight`, concat([A.stored, start.A], 0));
-        replace(
-          tensors,
-          `base_model.model.${path}.lora_B.weight`,
-          tidy(() => concat([B.stored, neg(start.B)], 1)),
-        );
-      }
-      return tensors;
-    };
-    return this.#trainedBase.with(name, read);
+    return this.#trainedBase.with(name, () => adapterTensors(this.#parts(name), options.asPlainLora ?? false));
   }
 
   /** Copies `tensors`, named as in a PEFT file, into an adapter. @throws FormatError listing all that does not fit. */
   loadStateDict(name: string, tensors: ReadonlyMap<string, Tensor>, source = 'The adapter'): void {
-    const own = new Map([...this.#own(name)].map(([key, parameter]) => [`base_model.model.${key}`, parameter]));
-    const missing = [...own.keys()].filter((key) => !tensors.has(key));
-    const unexpected = [...tensors.keys()].filter((key) => !own.has(key));
-    const misshapen = [...own].flatMap(([key, { shape }]) => {
-      const given = tensors.get(key)?.shape;
-      return given === undefined || util.arraysEqual(given, shape) ? [] : [`${key} is [${given}], not [${shape}]`];
-    });
-    const problems = [
-      missing.length > 0 ? `missing: ${missing.join(', ')}` : '',
-      unexpected.length > 0 ? `unexpected: ${unexpected.join(', ')}` : '',
-      misshapen.length > 0 ? `wrong shape: ${misshapen.join('; ')}` : '',
-    ].filter((problem) => problem !== '');
-    if (problems.length > 0) {
-      throw new FormatError(`${source} does not fit this model and its config.\n  ${problems.join('\n  ')}`);
-    }
-    this.#trainedBase.with(name, () => {
-      for (const [key, parameter] of own) parameter.assign((tensors.get(key) as Tensor).clone());
-    });
+    this.config(name);
+    this.#trainedBase.with(name, () => assignAdapterTensors(this.#parts(name), tensors, source));
   }
 
   /**
@@ -524,11 +428,6 @@ function flatFactors(layer: LoraLayer, name: string): { A: Tensor; B: Tensor } {
   const { A, B } = layer.factors(name);
   const [r] = A.shape;
   return { A: reshape(A.stored, [r, -1]), B: reshape(B.stored, [-1, r]) };
-}
-
-function replace(tensors: Map<string, Tensor>, name: string, tensor: Tensor): void {
-  tensors.get(name)?.dispose();
-  tensors.set(name, tensor);
 }
 
 function disposed(start: { A: Tensor; B: Tensor } | undefined): undefined {

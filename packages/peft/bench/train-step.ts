@@ -1,6 +1,6 @@
+import { Llama } from '@ashlar/models';
 import { KeyValueCache } from '@ashlar/nn';
 import { adamw, Optimizer } from '@ashlar/optim';
-import { attach, lora } from '@ashlar/peft';
 import {
   crossEntropy,
   dispose,
@@ -14,7 +14,7 @@ import {
   tidy,
 } from '@ashlar/tensor';
 import { defineBench } from '../../../tooling/bench/src/define-bench.ts';
-import { Llama } from '../src/index.ts';
+import { attach, lora } from '../src/index.ts';
 
 /** A Llama of 3.4 million parameters: 4 layers of width 256, grouped queries, tied embeddings. */
 const CONFIG = {
