@@ -42,7 +42,7 @@ export function frontierChart(
         y: () => basePerplexity,
         text: () => 'not adapted',
         dx: 6,
-        dy: -7,
+        dy: 10,
         fill: 'gray',
         textAnchor: 'start',
       }),
