@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir } from 'node:fs/promises';
+import { copyFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { loadTokenizer, type Tokenizer } from '@ashlar/data';
@@ -48,7 +48,6 @@ export async function saveLanguageModel(
   out: string,
   options: { dtype?: FloatDtype } = {},
 ): Promise<void> {
-  await mkdir(out, { recursive: true });
   await saveModel(model, out, options);
   for (const name of TOKENIZER_FILES) {
     if (existsSync(join(folder, name))) await copyFile(join(folder, name), join(out, name));

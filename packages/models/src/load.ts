@@ -3,6 +3,7 @@ import {
   type FloatDtype,
   FormatError,
   loadStateDict,
+  makeFolder,
   nodeModule,
   openSafetensors,
   type PositionEncoding,
@@ -136,9 +137,8 @@ async function download(name: string, options: LoadOptions): Promise<string> {
  */
 export async function saveModel(model: CausalLM, folder: string, options: { dtype?: FloatDtype } = {}): Promise<void> {
   const { dtype = 'F32' } = options;
-  const { mkdir } = nodeModule('node:fs/promises', 'A model folder');
   const { join } = nodeModule('node:path', 'A model folder');
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const { className, create } = architecture(model.config);
   const plain = new Set([...create(model.config, { rng: new Rng(0) }).namedState()].map(([name]) => name));
   const parameters = [...model.namedParameters()];

@@ -33,7 +33,7 @@ export async function writeFileAtomic(path: string, chunks: FileChunks): Promise
     await fs.rename(temporary, target);
   } catch (error) {
     await fs.rm(temporary, { force: true }).catch(() => {});
-    throw describe(path, error);
+    throw describeWriteError(path, error);
   }
   await syncFolder(fs, folder);
 }
@@ -55,11 +55,12 @@ const REMEDIES: Record<string, string> = {
   ENOENT: 'the folder does not exist. Create it first',
   ENOTDIR: 'a part of the path is a file, not a folder. Choose another path',
   ENAMETOOLONG: 'the name is too long. Choose a shorter one',
+  EEXIST: 'there is a file of that name. Choose another',
   EMFILE: 'too many files are open. Close some or raise the limit',
 };
 
 /** Errors of the file system become one that says what to do; others (what the chunks threw) stay themselves. */
-function describe(path: string, error: unknown): unknown {
+export function describeWriteError(path: string, error: unknown): unknown {
   if (!(error instanceof Error && 'code' in error && 'syscall' in error)) return error;
   const remedy = REMEDIES[String(error.code)] ?? error.message;
   return new AshlarError(`${path}: cannot be written: ${remedy}. Any earlier file there is unchanged.`, {

@@ -2,6 +2,7 @@ import {
   dispose,
   FormatError,
   loadSafetensors,
+  makeFolder,
   nodeModule,
   type StateDict,
   saveSafetensors,
@@ -46,7 +47,7 @@ export async function writeCheckpoint(
   const path = join(folder, `step-${String(step).padStart(6, '0')}`);
   const temporary = `${path}.tmp`;
   try {
-    await fs.mkdir(temporary, { recursive: true });
+    await makeFolder(temporary);
     const files: string[] = [];
     for (const [name, tensors] of Object.entries(checkpoint.tensors)) {
       files.push(`${name}.safetensors`);
@@ -120,10 +121,7 @@ export async function checkWritable(folder: string): Promise<void> {
   const { join } = nodeModule('node:path', PURPOSE);
   const probe = join(folder, 'step-probe.tmp');
   try {
-    await fs.mkdir(folder, { recursive: true }).catch((error) => {
-      // On a read-only disk Node says ENOENT here, and why only without `recursive`.
-      return codeOf(error) === 'ENOENT' ? fs.mkdir(folder) : Promise.reject(error);
-    });
+    await makeFolder(folder);
     await fs.mkdir(probe, { recursive: true });
     await fs.rmdir(probe);
   } catch (error) {

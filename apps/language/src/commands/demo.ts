@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process';
-import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { writeFileAtomic } from '@ashlar/tensor';
+import { makeFolder, writeFileAtomic } from '@ashlar/tensor';
 import { Command } from 'commander';
 import { BUNDLED_MODEL } from '../language-model.ts';
 import { reportPage, textTable } from '../report/page.ts';
@@ -21,7 +20,7 @@ export const demoCommand: Command = new Command('demo')
   .option('--seed <n>', 'seed of everything random', wholeNumber, 0)
   .action(async ({ out, steps, seed }: { out: string; steps: number; seed: number }) => {
     const folder = resolve(out);
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const shared = [
       '--text',
       'sotu',

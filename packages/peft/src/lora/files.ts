@@ -1,4 +1,12 @@
-import { FormatError, loadSafetensors, saveSafetensors, type Tensor, writeFileAtomic } from '@ashlar/tensor';
+import {
+  FormatError,
+  loadSafetensors,
+  makeFolder,
+  nodeModule,
+  saveSafetensors,
+  type Tensor,
+  writeFileAtomic,
+} from '@ashlar/tensor';
 import { type CheckedLoraConfig, checkLoraConfig, type LoraConfig } from './config.ts';
 
 const CONFIG_FILE = 'adapter_config.json';
@@ -137,10 +145,9 @@ export async function writeAdapter(
     baseModel?: string;
   },
 ): Promise<void> {
-  const { mkdir } = await import('node:fs/promises');
-  const { join } = await import('node:path');
+  const { join } = nodeModule('node:path', 'An adapter folder');
   const config = adapter.asPlainLora ? asPlainLora(adapter.config) : adapter.config;
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   await saveSafetensors(join(dir, TENSORS_FILE), adapter.tensors);
   const json = `${JSON.stringify(toPeftConfig(config, adapter), null, 2)}\n`;
   await writeFileAtomic(join(dir, CONFIG_FILE), [new TextEncoder().encode(json)]);
@@ -150,8 +157,8 @@ export async function writeAdapter(
 export async function readAdapter(
   dir: string,
 ): Promise<{ config: CheckedLoraConfig; tensors: Map<string, Tensor>; source: string }> {
-  const { readFile } = await import('node:fs/promises');
-  const { join } = await import('node:path');
+  const { readFile } = nodeModule('node:fs/promises', 'An adapter folder');
+  const { join } = nodeModule('node:path', 'An adapter folder');
   const configPath = join(dir, CONFIG_FILE);
   let json: unknown;
   try {
