@@ -5,7 +5,7 @@ import { Command } from 'commander';
 import { BUNDLED_MODEL } from '../language-model.ts';
 import { reportPage, textTable } from '../report/page.ts';
 import { readResult } from '../result.ts';
-import { CLI, positiveInteger, wholeNumber } from './options.ts';
+import { positiveInteger, wholeNumber } from './options.ts';
 
 /** What the demo runs under the same budget of steps, each with a learning rate that suits a model this small. */
 const LEARNING_RATES: Readonly<Record<string, number>> = { lora: 1e-2, dora: 1e-2, pissa: 5e-3, full: 1e-3 };
@@ -51,13 +51,14 @@ export const demoCommand: Command = new Command('demo')
     }
     const saved = await Promise.all(DEMO_METHODS.map((name) => readResult(join(folder, name))));
     const results = saved.map(({ result }) => result);
+    const { prompt, sampleBefore } = saved[0];
     const page = reportPage({
       title: 'A small Llama learns to speak to Congress',
       summary:
         'The bundled model has read Moby-Dick and the King James Bible. Here it learns the State of the Union addresses with each method, ' +
         `for ${steps} steps of 8 sequences of 256 tokens, and is measured on about ${HELD_OUT_TOKENS} tokens of the last ten, which it never learns.`,
-      prompt: saved[0].prompt,
-      sampleBefore: saved[0].sampleBefore,
+      prompt,
+      sampleBefore,
       results,
       details: {
         model: `${BUNDLED_MODEL} (its training.json says how it was trained)`,
@@ -72,12 +73,15 @@ export const demoCommand: Command = new Command('demo')
     });
     const path = join(folder, 'index.html');
     await writeFileAtomic(path, page);
-    console.log(`\n${textTable(results)}\n\nThe report, with curves and samples: ${path}`);
+    const samples = [{ name: 'before', sample: sampleBefore }, ...results];
+    console.log(`\n${textTable(results)}\n\n${prompt} …`);
+    for (const { name, sample } of samples) console.log(`  ${name.padEnd(6)} ${sample.replace(/\s+/g, ' ').trim()}`);
+    console.log(`\nThe report, with curves: ${path}`);
   });
 
 function run(args: readonly string[]): Promise<void> {
   return new Promise((done, fail) => {
-    const child = spawn(process.execPath, [...process.execArgv, CLI, ...args], {
+    const child = spawn(process.execPath, [...process.execArgv, process.argv[1], ...args], {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     child.on('error', fail);

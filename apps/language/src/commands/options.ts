@@ -1,13 +1,8 @@
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { readText, splitDocuments } from '@ashlar/data';
 import { loadLora } from '@ashlar/peft';
 import { InvalidArgumentError } from 'commander';
 import { type Document, kingJames, mobyDick, stateOfTheUnion } from '../corpora.ts';
 import { type LanguageModel, loadLanguageModel } from '../language-model.ts';
-
-/** This program, for running one of its commands in a process of its own. */
-export const CLI: string = join(dirname(fileURLToPath(import.meta.url)), 'cli.js');
 
 /** Parses a number that must be a positive integer. */
 export function positiveInteger(value: string): number {
