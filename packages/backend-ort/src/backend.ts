@@ -9,6 +9,7 @@ import type { Block, PoolStats } from './pool.ts';
 import { BufferPool } from './pool.ts';
 import type { NativeTensor, Session } from './session.ts';
 import { loadBinding, loadSession } from './session.ts';
+import type { Trace, TracedValue } from './trace.ts';
 
 export type NativeArray = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
 
@@ -21,6 +22,7 @@ interface Stored {
   refCount: number;
   complexTensorInfos?: { real: TensorInfo; imag: TensorInfo };
   block?: Block;
+  traced?: TracedValue;
 }
 
 /** `tf.memory()` under this backend also tells what the buffer pool holds. */
@@ -42,6 +44,8 @@ const POOL_LIMIT = Math.min(2 ** 31, totalmem() / 8);
  */
 export class OrtBackend extends MathBackendCPU {
   readonly pool: BufferPool = new BufferPool(POOL_LIMIT);
+  /** The trace in progress: kernels then add to its graph instead of computing. */
+  trace: Trace | undefined;
   readonly #sessions = new Map<string, Session>();
 
   /** @throws Error when ONNX Runtime's native library does not load on this platform. */
@@ -59,6 +63,7 @@ export class OrtBackend extends MathBackendCPU {
   /** The values of a float32, int32 or bool tensor as the typed array of its type, to be read only. */
   values(tensor: TensorInfo): NativeArray {
     const data = this.#stored(tensor.dataId);
+    this.#checkKnown(tensor.dataId);
     const Type = ARRAYS[tensor.dtype as NativeDType];
     if (data.values instanceof Type) return data.values as NativeArray;
     // Scalars may hold a plain array; a cast of the cpu backend may share values of another type.
@@ -84,6 +89,25 @@ export class OrtBackend extends MathBackendCPU {
     const block = values === data.values ? data.block : undefined;
     if (block) block.uses++;
     return this.#store(values.subarray(offset, offset + sizeOf(shape)), shape, source.dtype as NativeDType, block);
+  }
+
+  /** A new tensor of `shape` whose numbers a traced graph will compute. */
+  standIn(traced: TracedValue, shape: readonly number[]): TensorInfo {
+    const { dtype } = traced;
+    const dataId = {};
+    const stored: Stored = { dtype, refCount: 1, traced };
+    this.data.set(dataId, stored as Parameters<typeof this.data.set>[1]);
+    return { dataId, shape: shape as number[], dtype };
+  }
+
+  tracedValue(dataId: DataId): TracedValue | undefined {
+    return this.data.has(dataId) ? this.#stored(dataId).traced : undefined;
+  }
+
+  /** Numbers that must differ from run to run: an input of the graph in a trace, a plain tensor outside of one. */
+  hostInput(shape: readonly number[], dtype: 'float32' | 'int32', make: () => NativeArray): TensorInfo {
+    if (this.trace) return this.trace.input({ from: 'host', make }, shape, dtype, 'a random draw');
+    return this.#store(make(), shape, dtype, undefined);
   }
 
   /** @throws Error naming the kernel if one of its inputs is disposed. */
@@ -128,7 +152,7 @@ export class OrtBackend extends MathBackendCPU {
     try {
       let session = this.#sessions.get(key);
       if (!session) {
-        session = loadSession(buildModel(name, plan), parallel);
+        session = loadSession(buildModel(name, plan), parallel ? 'parallel' : 'kernel');
         this.#sessions.set(key, session);
       }
       session.run(feeds, fetches);
@@ -166,15 +190,17 @@ export class OrtBackend extends MathBackendCPU {
 
   /** Also `bufferSync`, `read` and `tensor.dataSync()` come here: from now on the reader may hold the values. */
   override readSync(dataId: DataId): backend_util.BackendValues {
+    this.#checkKnown(dataId);
     const { block } = this.#stored(dataId);
     if (block) block.escaped = true;
     return super.readSync(dataId);
   }
 
   override disposeData(dataId: DataId, force = false): boolean {
-    const block = this.data.has(dataId) ? this.#stored(dataId).block : undefined;
+    const stored = this.data.has(dataId) ? this.#stored(dataId) : undefined;
     const gone = super.disposeData(dataId, force);
-    if (gone && block) this.pool.release(block);
+    if (gone && stored?.block) this.pool.release(stored.block);
+    if (gone) stored?.traced?.trace.forget(dataId);
     return gone;
   }
 
@@ -186,6 +212,22 @@ export class OrtBackend extends MathBackendCPU {
     for (const session of this.#sessions.values()) session.dispose();
     this.#sessions.clear();
     this.pool.clear();
+  }
+
+  #checkKnown(dataId: DataId): void {
+    const traced = this.trace?.find(dataId) ?? this.tracedValue(dataId);
+    if (!traced) return;
+    const what = `${traced.dtype}[${traced.shape}] from ${traced.origin}`;
+    if (traced.trace === this.trace) {
+      throw new Error(
+        `A function under jit reads the values of ${what}, which are not known while it is traced. Compute with tensors ` +
+          'throughout, return the tensor and read it outside, or run the function without jit.',
+      );
+    }
+    throw new Error(
+      `${what} was made while jit traced a function and never had values. Return it from the function, or declare ` +
+        'what holds it as state.',
+    );
   }
 
   /** The record of a data id, moved here if another backend holds it. */

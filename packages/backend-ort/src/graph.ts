@@ -92,12 +92,22 @@ export class GraphBuilder implements Emitter {
   }
 
   constant(type: 'float32' | 'int32' | 'int64' | 'bool', data: number | readonly number[]): Value {
-    const name = `c${this.initializers.length}`;
     const list = typeof data === 'number' ? [data] : data;
     const array = type === 'int64' ? int64(list) : ARRAYS[type].from(list);
-    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-    this.initializers.push({ name, type, shape: typeof data === 'number' ? [] : [list.length], data: bytes });
+    return this.initializer(type, typeof data === 'number' ? [] : [list.length], array);
+  }
+
+  /** A constant tensor; `data` is copied only when the graph is encoded. */
+  initializer(type: ElementType, shape: readonly number[], data: ArrayBufferView): Value {
+    const name = `c${this.initializers.length}`;
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    this.initializers.push({ name, type, shape, data: bytes });
     return name;
+  }
+
+  /** A param as a constant. */
+  param(param: Param): Value {
+    return 'type' in param ? this.constant(param.type, param.value) : this.constant('int64', param);
   }
 }
 
@@ -142,7 +152,7 @@ export function buildModel(name: string, plan: Plan): Uint8Array<ArrayBuffer> {
  * Outputs have fixed names. A value that a node computes is renamed; one that is an input, or already an output, needs
  * a node of its own, which the runtime carries out as a copy.
  */
-function nameOutputs(nodes: readonly Node[], results: readonly Value[]): Node[] {
+export function nameOutputs(nodes: readonly Node[], results: readonly Value[]): Node[] {
   const computed = new Set(nodes.flatMap(({ outputs }) => outputs));
   const names = new Map<Value, string>();
   const copies: Node[] = [];

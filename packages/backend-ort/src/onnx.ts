@@ -26,13 +26,14 @@ export interface Node {
   attributes?: Readonly<Record<string, Attribute>>;
 }
 
-/**
- * A graph input or output: a tensor, or a sequence of tensors. Without `rank` the shape is left to inference; with it, its sizes are free.
- */
+/** A size of an axis: fixed, or free under a name. */
+export type Dimension = number | string;
+
+/** A graph input or output: a tensor, or a sequence of tensors. Without `shape` it is left to inference. */
 export interface ValueInfo {
   name: string;
   type: ElementType;
-  rank?: number;
+  shape?: readonly Dimension[];
   sequence?: boolean;
 }
 
@@ -110,14 +111,15 @@ function writeNode(writer: BinaryWriter, node: Node): void {
   if (node.domain) text(writer, 7, node.domain);
 }
 
-function writeValueInfo(writer: BinaryWriter, { name, type, rank, sequence }: ValueInfo): void {
+function writeValueInfo(writer: BinaryWriter, { name, type, shape, sequence }: ValueInfo): void {
   const tensorType: Write = (typeProto) =>
     message(typeProto, 1, (tensor) => {
       integer(tensor, 1, ELEMENT_TYPE[type]);
-      if (rank === undefined) return;
-      message(tensor, 2, (shape) => {
-        // A dimension without a value or a name may have any size.
-        for (let axis = 0; axis < rank; axis++) message(shape, 1, () => {});
+      if (shape === undefined) return;
+      message(tensor, 2, (proto) => {
+        for (const size of shape) {
+          message(proto, 1, (w) => (typeof size === 'number' ? integer(w, 1, size) : text(w, 2, size)));
+        }
       });
     });
   const sequenceType: Write = (typeProto) => message(typeProto, 4, (of) => message(of, 1, tensorType));

@@ -2,9 +2,11 @@ import type { KernelFunc, NamedTensorInfoMap, TensorInfo } from '@tensorflow/tfj
 import { getKernelsForBackend, registerBackend, registerKernel } from '@tensorflow/tfjs-core';
 import { OrtBackend } from './backend.ts';
 import { isNative } from './graph.ts';
+import { jit } from './jit.ts';
 import type { Inputs, Kernel } from './kernel.ts';
 import { sizeOf } from './kernel.ts';
 import { kernels } from './kernels/index.ts';
+import { tracedPlan } from './kernels/traced.ts';
 
 export const BACKEND_NAME = 'ort';
 
@@ -27,6 +29,7 @@ function onCpu(name: string, cpu: KernelFunc): KernelFunc {
     const backend = args.backend as OrtBackend;
     const inputs = tensorsOf(args.inputs);
     backend.checkAlive(name, inputs);
+    if (inTrace(backend, name, inputs)) return trace(backend, name, undefined, cpu, args);
     const out = cpu(args);
     backend.trackAliases(inputs, Array.isArray(out) ? out : [out]);
     return out;
@@ -51,6 +54,7 @@ function natively(kernel: Kernel, fallback: KernelFunc): KernelFunc {
     const attrs = (args.attrs ?? {}) as Record<string, unknown>;
     const tensors = tensorsOf(inputs);
     backend.checkAlive(kernel.name, tensors);
+    if (inTrace(backend, kernel.name, tensors)) return trace(backend, kernel.name, kernel, fallback, args);
     const { native, size } = measure(tensors);
     if (!native) return fallback(args);
     kernel.check?.(backend, inputs, attrs);
@@ -61,6 +65,38 @@ function natively(kernel: Kernel, fallback: KernelFunc): KernelFunc {
     const outputs = backend.execute(kernel.name, plan);
     return outputs.length === 1 && !MANY.has(kernel.name) ? outputs[0]! : outputs;
   };
+}
+
+/** Kernels whose result is their input under another shape, without a look at its values. */
+const VIEWS: ReadonlySet<string> = new Set(['Identity', 'Reshape']);
+
+/** Whether the call belongs into the graph being traced: what is known when tracing is computed once, and constant. */
+function inTrace(backend: OrtBackend, name: string, inputs: readonly TensorInfo[]): boolean {
+  if (!backend.trace) return false;
+  return name === 'Fill' || inputs.some(({ dataId }) => backend.trace!.find(dataId) !== undefined);
+}
+
+function trace(
+  backend: OrtBackend,
+  name: string,
+  kernel: Kernel | undefined,
+  fallback: KernelFunc,
+  args: Parameters<KernelFunc>[0],
+): TensorInfo | TensorInfo[] {
+  if (VIEWS.has(name)) return fallback(args);
+  const inputs = args.inputs as Inputs;
+  const attrs = (args.attrs ?? {}) as Record<string, unknown>;
+  const tensors = tensorsOf(inputs);
+  const plan = measure(tensors).native ? (kernel?.plan(inputs, attrs) ?? tracedPlan(name, inputs, attrs)) : undefined;
+  if (!plan) {
+    const shapes = tensors.map(({ dtype, shape }) => `${dtype}[${shape}]`).join(', ');
+    throw new Error(
+      `jit cannot trace ${name} on ${shapes}: it has no form in ONNX here. Run the function without jit, or compute ` +
+        'this part outside of it.',
+    );
+  }
+  const outputs = backend.trace!.run(name, plan);
+  return outputs.length === 1 && !MANY.has(name) ? outputs[0]! : outputs;
 }
 
 /** Kernels whose result is a list even when it has one entry. */
@@ -75,7 +111,8 @@ function missing(name: string): KernelFunc {
 
 /** Register the backend, every cpu kernel under its name, and in front of them those that run natively. */
 export function register(): void {
-  registerBackend(BACKEND_NAME, () => new OrtBackend(), PRIORITY);
+  // `jit` of @ashlar/tensor finds it there.
+  registerBackend(BACKEND_NAME, () => Object.assign(new OrtBackend(), { jit }), PRIORITY);
   const fallbacks = new Map<string, KernelFunc>();
   for (const { kernelName, kernelFunc } of getKernelsForBackend('cpu'))
     fallbacks.set(kernelName, onCpu(kernelName, kernelFunc));

@@ -56,7 +56,7 @@ it('writes results in place, and tells failures from its own sentinel', async ()
     outputs: [{ shape: [3], dtype: 'float32' }],
     emit: (g, [x]) => g.op('Mul', [x!, x!]),
   });
-  const session = loadSession(model, false);
+  const session = loadSession(model, 'kernel');
   const vector = (data: Float32Array) => ({ type: 'float32', data, dims: [data.length], location: 'cpu' }) as const;
   const result = new Float32Array(3);
   session.run({ x0: vector(Float32Array.of(1, 2, 3)) }, { y0: vector(result) });

@@ -122,15 +122,18 @@ function checkThreads(n: number, name: string): number {
   return n;
 }
 
-/** Load a graph. With `parallel` false it runs on the calling thread alone and starts no threads of its own. */
-export function loadSession(model: Uint8Array<ArrayBuffer>, parallel: boolean): Session {
+/**
+ * Load a graph that is one kernel, or one that is a whole computation. A `kernel` runs on the calling thread alone and
+ * starts no threads of its own; one that is `parallel`, and a `graph`, have threads.
+ */
+export function loadSession(model: Uint8Array<ArrayBuffer>, kind: 'kernel' | 'parallel' | 'graph'): Session {
   const session = new (loadBinding().InferenceSession)();
   session.loadModel(model.buffer, model.byteOffset, model.byteLength, {
-    intraOpNumThreads: parallel ? getThreads() : 1,
+    intraOpNumThreads: kind === 'kernel' ? 1 : getThreads(),
     interOpNumThreads: 1,
     executionMode: 'sequential',
     graphOptimizationLevel: 'all',
-    enableMemPattern: false,
+    enableMemPattern: kind === 'graph',
     logSeverityLevel: 4,
     // Each session has threads of its own, which would spin while they wait: that gains nothing measurable where cores
     // are free, and takes them from other programs where they are not.

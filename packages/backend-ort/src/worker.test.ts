@@ -34,7 +34,7 @@ describe('worker threads', () => {
       outputs: [{ shape: [3], dtype: 'float32' }],
       emit: (g, [x]) => g.op('Mul', [x!, x!]),
     });
-    loadSession(model, true).dispose();
+    loadSession(model, 'parallel').dispose();
     const results = await Promise.all(
       [1, 2].map(
         () =>

@@ -5,6 +5,7 @@ import {
   dispose,
   type GradientState,
   type GradientTransformation,
+  type JitState,
   keep,
   type Parameter,
   type StateDict,
@@ -27,7 +28,7 @@ export function applyUpdates(parameters: ReadonlyMap<string, Parameter>, updates
 }
 
 /** A transformation at work on the parameters of a model: it owns the state that changes from step to step. */
-export class Optimizer {
+export class Optimizer implements JitState {
   readonly parameters: ReadonlyMap<string, Parameter>;
   readonly #transformation: GradientTransformation;
   #state: GradientState;
@@ -84,6 +85,16 @@ export class Optimizer {
     this.#replaceState(own(() => mapState(this.#state, (leaf, name) => state.get(name) ?? leaf)));
   }
 
+  /** The tensors of the state, as state of a function under `jit`. */
+  read(): Tensor[] {
+    return [...flattenState(this.#state).values()];
+  }
+
+  write(tensors: readonly Tensor[]): void {
+    let i = 0;
+    this.#replaceState(mapState(this.#state, () => keep(tensors[i++] as Tensor)));
+  }
+
   /** Disposes of the state; the parameters stay. */
   dispose(): void {
     this.#replaceState({});
@@ -94,7 +105,8 @@ export class Optimizer {
   }
 
   #replaceState(state: GradientState): void {
-    const old = [...flattenState(this.#state).values()];
+    const kept = new Set(flattenState(state).values());
+    const old = [...flattenState(this.#state).values()].filter((leaf) => !kept.has(leaf));
     this.#state = state;
     dispose(old);
   }

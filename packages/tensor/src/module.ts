@@ -36,6 +36,7 @@ export abstract class Module<Args extends unknown[] = [Tensor], Out = Tensor> {
   training = true;
   readonly #preHooks: AnyHook[] = [];
   readonly #hooks: AnyHook[] = [];
+  #hookChanges = 0;
 
   abstract forward(...args: Args): Out;
 
@@ -54,11 +55,22 @@ export abstract class Module<Args extends unknown[] = [Tensor], Out = Tensor> {
     return tidy(run as () => TensorContainer) as Out;
   }
 
+  /**
+   * What decides, besides tensors, what `forward` computes: functions under `jit` are traced once for each value. A
+   * module with switches of its own adds them.
+   */
+  signature(): string {
+    const hooks = this.#preHooks.length + this.#hooks.length;
+    return `${this.training ? 'train' : 'eval'}${hooks > 0 ? ` ${hooks} hooks, ${this.#hookChanges} so far` : ''}`;
+  }
+
   registerForwardPreHook(hook: ForwardPreHook<Args>): HookHandle {
+    this.#hookChanges++;
     return register(this.#preHooks, hook);
   }
 
   registerForwardHook(hook: ForwardHook<Args, Out>): HookHandle {
+    this.#hookChanges++;
     return register(this.#hooks, hook);
   }
 

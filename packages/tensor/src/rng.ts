@@ -1,5 +1,6 @@
-import { type Rank, type ShapeMap, type Tensor, tensor } from '@tensorflow/tfjs-core';
+import type { Rank, ShapeMap, Tensor } from '@tensorflow/tfjs-core';
 import { ConfigError, FormatError, ShapeError } from './errors.ts';
+import { currentTrace, hostTensor } from './jit.ts';
 import { philox4x32 } from './philox.ts';
 import { cosTurn, logUniform } from './portable-math.ts';
 import { forkKey, seedKey } from './rng-key.ts';
@@ -39,6 +40,8 @@ export class Rng {
   readonly #next: () => number = () => this.#word();
   #chunk = -1;
   #offset: number = CHUNK;
+  /** The trace in which the generator was made: its numbers are then the same in every run of the graph. */
+  readonly #born: object | undefined = currentTrace();
 
   /**
    * @param seed A whole number in `[0, 2^53)`, a bigint in `[0, 2^64)` (`7` and `7n` are the same seed), or any string.
@@ -81,6 +84,7 @@ export class Rng {
 
   /** `n` uniform 32-bit words. */
   uint32(n: number): Uint32Array {
+    this.#checkEager('uint32');
     const out = new Uint32Array(checkCount('uint32', 'n', n));
     for (let i = 0; i < n; i++) out[i] = this.#word();
     return out;
@@ -156,6 +160,7 @@ export class Rng {
 
   /** `n` float32 numbers uniform on the multiples of 2^-24 in [0, 1). */
   uniformArray(n: number): Float32Array {
+    this.#checkEager('uniformArray');
     const out = new Float32Array(checkCount('uniformArray', 'n', n));
     for (let i = 0; i < n; i++) out[i] = this.#unit();
     return out;
@@ -163,6 +168,7 @@ export class Rng {
 
   /** `n` float32 numbers from the standard normal distribution. */
   normalArray(n: number): Float32Array {
+    this.#checkEager('normalArray');
     const out = new Float32Array(checkCount('normalArray', 'n', n));
     this.#fillNormal(out, 0, 1);
     return out;
@@ -170,11 +176,13 @@ export class Rng {
 
   /** One whole number uniform on `low, low + 1, ..., high - 1` (at most 2^32 of them), without bias. */
   integer(low: number, high: number): number {
+    this.#checkEager('integer');
     return low + this.#below(checkRange('integer', low, high));
   }
 
   /** The numbers `0 ... n - 1` in a uniformly random order (Fisher-Yates). */
   permutation(n: number): Int32Array {
+    this.#checkEager('permutation');
     return this.#sample(checkCount('permutation', 'n', n), n);
   }
 
@@ -189,6 +197,7 @@ export class Rng {
    */
   choice(n: number, k: number, options: { replace?: boolean; weights?: ArrayLike<number> } = {}): Int32Array {
     const { replace = true, weights } = options;
+    this.#checkEager('choice');
     checkCount('choice', 'n', n);
     checkCount('choice', 'k', k);
     const available = weights ? checkWeights(weights, n) : n;
@@ -206,9 +215,21 @@ export class Rng {
     fill: (out: DrawTypes[D]) => void,
   ): Tensor<R> {
     const size = sizeOf(shape);
-    const out = (dtype === 'float32' ? new Float32Array(size) : new Int32Array(size)) as DrawTypes[D];
-    fill(out);
-    return tensor<R>(out, shape, dtype);
+    const make = (): DrawTypes[D] => {
+      const out = (dtype === 'float32' ? new Float32Array(size) : new Int32Array(size)) as DrawTypes[D];
+      fill(out);
+      return out;
+    };
+    return hostTensor(shape, dtype, make, this.#born !== currentTrace()) as Tensor<R>;
+  }
+
+  /** Numbers that a traced function would draw once and never again are refused. */
+  #checkEager(method: string): void {
+    if (currentTrace() === this.#born) return;
+    throw new ConfigError(
+      `rng.${method} gives plain numbers, which a function under jit would draw only once, when it is traced; draw a ` +
+        'tensor, or draw outside and pass the result as an argument.',
+    );
   }
 
   #word(): number {

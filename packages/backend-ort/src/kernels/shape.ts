@@ -285,15 +285,15 @@ const pad = kernel<{ x: TensorInfo }, { paddings: [number, number][]; constantVa
 
 const tile = kernel<{ x: TensorInfo }, { reps: number[] }>({
   name: 'Tile',
-  threshold: 0,
+  threshold: THRESHOLD,
+  size: ({ x }, { reps }) => sizeOf(x.shape) * sizeOf(reps),
   plan({ x }, { reps }) {
-    const shape = x.shape.map((size, i) => size * reps[i]!);
-    if (x.shape.length === 0 || sizeOf(shape) < THRESHOLD) return undefined;
+    if (x.shape.length === 0) return undefined;
     return {
       key: '',
       inputs: [whole(x)],
       params: [reps],
-      outputs: [{ shape, dtype: native(x) }],
+      outputs: [{ shape: x.shape.map((size, i) => size * reps[i]!), dtype: native(x) }],
       emit: (g, [value], params) => g.op('Tile', [value!, ...params]),
     };
   },

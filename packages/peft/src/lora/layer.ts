@@ -69,6 +69,11 @@ export abstract class LoraLayer<Base extends AdaptableModule = AdaptableModule> 
     this.training = base.training;
   }
 
+  override signature(): string {
+    const active = this.#active.map((name) => `${name}*${this.adapter(name).scaling}`);
+    return `${super.signature()}[${active}${this.#merged.length > 0 ? ' merged' : ''}]`;
+  }
+
   /** Makes the parameters of the low-rank path. */
   protected abstract addFactors(name: string, options: LoraAdapterOptions, rng: Rng): void;
   protected abstract removeFactors(name: string): void;

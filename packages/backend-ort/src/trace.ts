@@ -1,0 +1,141 @@
+import type { DataId, Tensor, TensorInfo } from '@tensorflow/tfjs-core';
+import { engine, keep } from '@tensorflow/tfjs-core';
+import type { NativeArray, OrtBackend } from './backend.ts';
+import type { NativeDType, Plan, Value } from './graph.ts';
+import { GraphBuilder } from './graph.ts';
+import { sameShape } from './kernel.ts';
+
+/** A value of the graph being traced, in the place of a tensor's numbers. */
+export interface TracedValue {
+  readonly trace: Trace;
+  readonly value: Value;
+  /** Its shape within the graph: the same elements as the tensor's, in the same order. */
+  readonly shape: readonly number[];
+  readonly dtype: NativeDType;
+  /** What made it, for error messages. */
+  readonly origin: string;
+}
+
+/** Where the numbers of a graph input come from, run by run. */
+export type Source =
+  | { readonly from: 'argument' | 'state'; readonly index: number }
+  /** A tensor that the function found outside: kept as it was when traced. */
+  | { readonly from: 'outside'; readonly tensor: Tensor }
+  /** Numbers made anew for every run: random draws. */
+  | { readonly from: 'host'; make(): NativeArray };
+
+export interface GraphInput {
+  readonly name: Value;
+  readonly source: Source;
+  readonly shape: readonly number[];
+  readonly dtype: NativeDType;
+}
+
+/** Tensors from outside with fewer elements become constants that the runtime may fold; others are fed without a copy. */
+const FED_FROM = 1024;
+
+/** The graph that grows while a function runs on stand-ins: tensors with shapes and types and no numbers yet. */
+export class Trace {
+  readonly graph: GraphBuilder = new GraphBuilder();
+  readonly inputs: GraphInput[] = [];
+  readonly #backend: OrtBackend;
+  /** Tensors that have numbers, by their data: the state, and what was found outside. */
+  readonly #found = new Map<DataId, TracedValue>();
+  readonly #state = new Set<DataId>();
+  readonly #reshaped = new Map<string, Value>();
+  readonly #standIns = new Map<DataId, TracedValue>();
+
+  constructor(backend: OrtBackend) {
+    this.#backend = backend;
+  }
+
+  /** What the stand-ins that nobody has disposed of stand for. */
+  get alive(): TracedValue[] {
+    return [...this.#standIns.values()];
+  }
+
+  /** What stands for the data, where its numbers are not known until the graph runs. */
+  find(dataId: DataId): TracedValue | undefined {
+    return this.#state.has(dataId) ? this.#found.get(dataId) : this.#backend.tracedValue(dataId);
+  }
+
+  /** Let the tensor at place `index` of the state be read anew at every run. */
+  declareState(tensor: TensorInfo, index: number): void {
+    const { dataId, shape } = tensor;
+    const dtype = tensor.dtype as NativeDType;
+    const value = this.#input({ from: 'state', index }, shape, dtype);
+    this.#found.set(dataId, { trace: this, value, shape, dtype, origin: 'the state' });
+    this.#state.add(dataId);
+  }
+
+  /** A stand-in for an input of the graph. */
+  input(source: Source, shape: readonly number[], dtype: NativeDType, origin: string): TensorInfo {
+    const value = this.#input(source, shape, dtype);
+    return this.#standIn({ trace: this, value, shape, dtype, origin }, shape);
+  }
+
+  #input(source: Source, shape: readonly number[], dtype: NativeDType): Value {
+    const name = `x${this.inputs.length}`;
+    this.inputs.push({ name, source, shape, dtype });
+    return name;
+  }
+
+  /** Add the nodes of `plan`; stand-ins for what they compute. */
+  run(kernel: string, plan: Plan): TensorInfo[] {
+    const inputs = plan.inputs.map(({ tensor, shape }) => this.value(tensor, shape));
+    const params = (plan.params ?? []).map((param) => this.graph.param(param));
+    const values = [plan.emit(this.graph, inputs, params)].flat();
+    return plan.outputs.map(({ shape, view = shape, dtype }, i) =>
+      this.#standIn({ trace: this, value: values[i]!, shape: view, dtype, origin: kernel }, shape),
+    );
+  }
+
+  /** The graph's value for `tensor`, seen as `shape`. */
+  value(tensor: TensorInfo, shape: readonly number[]): Value {
+    const traced = this.find(tensor.dataId) ?? this.#outside(tensor, shape);
+    if (sameShape(traced.shape, shape)) return traced.value;
+    const key = `${traced.value}:${shape}`;
+    let reshaped = this.#reshaped.get(key);
+    if (reshaped === undefined) {
+      reshaped = this.graph.op('Reshape', [traced.value, this.graph.constant('int64', shape)]);
+      this.#reshaped.set(key, reshaped);
+    }
+    return reshaped;
+  }
+
+  #outside(tensor: TensorInfo, shape: readonly number[]): TracedValue {
+    const { dataId } = tensor;
+    const dtype = tensor.dtype as NativeDType;
+    const known = this.#found.get(dataId);
+    // The cpu backend's casts may share the data of another type.
+    if (known?.dtype === dtype) return known;
+    const values = this.#backend.values(tensor);
+    let value: Value;
+    if (values.length < FED_FROM) {
+      value = this.graph.initializer(dtype, shape, values.slice());
+    } else {
+      this.#backend.incRef(dataId);
+      const own = keep(engine().makeTensorFromTensorInfo({ dataId, dtype, shape: shape as number[] }));
+      value = this.#input({ from: 'outside', tensor: own }, shape, dtype);
+    }
+    const found = { trace: this, value, shape, dtype, origin: 'outside' };
+    this.#found.set(dataId, found);
+    return found;
+  }
+
+  #standIn(traced: TracedValue, shape: readonly number[]): TensorInfo {
+    const standIn = this.#backend.standIn(traced, shape);
+    this.#standIns.set(standIn.dataId, traced);
+    return standIn;
+  }
+
+  /** A stand-in is disposed of. */
+  forget(dataId: DataId): void {
+    this.#standIns.delete(dataId);
+  }
+
+  /** Let go of the tensors from outside. */
+  dispose(): void {
+    for (const { source } of this.inputs) if (source.from === 'outside') source.tensor.dispose();
+  }
+}

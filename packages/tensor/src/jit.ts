@@ -1,0 +1,114 @@
+import { type DataType, engine, type Tensor, type TensorInfo, tensor } from '@tensorflow/tfjs-core';
+import type { AnyModule } from './module.ts';
+
+/** Tensors outside of a function under `jit` that it may replace, or that change between its calls. */
+export interface JitState {
+  /** The tensors, always in the same order; they stay the owner's. */
+  read(): Tensor[];
+  /** Replaces them: takes ownership of those that are new and disposes of those that are gone. */
+  write(tensors: readonly Tensor[]): void;
+  /** Whatever else decides what the function computes (modes, switches): it is traced once for each value. */
+  signature?(): string;
+}
+
+export interface JitOptions {
+  /** All state that the function replaces, or that changes between its calls. Other tensors are constants. */
+  readonly state?: readonly JitState[];
+  /** For error messages. Default: the function's name. */
+  readonly name?: string;
+  /** The most graphs to keep; the one longest unused goes first. Default 32. */
+  readonly maxGraphs?: number;
+}
+
+/** A function that runs as one graph where the backend can do that. */
+export interface Jitted<Args extends unknown[], Out> {
+  (...args: Args): Out;
+  /** How often the function has been traced: 0 on a backend that runs it as it is. */
+  readonly traces: number;
+  /** Lets go of the graphs, and of the tensors they hold. */
+  dispose(): void;
+}
+
+/** What a backend that traces has besides kernels. */
+interface TracingBackend {
+  jit?<Args extends unknown[], Out>(fn: (...args: Args) => Out, options: JitOptions): Jitted<Args, Out>;
+  readonly trace?: object;
+  hostInput?(shape: readonly number[], dtype: DataType, make: () => Float32Array | Int32Array): TensorInfo;
+}
+
+/** The backend in use, if one is set already: asking the engine for it would set one. */
+function current(): TracingBackend | undefined {
+  const { registry, backendName } = engine();
+  return registry[backendName] as TracingBackend | undefined;
+}
+
+/** Whether the backend in use runs functions as one graph. */
+export function canJit(): boolean {
+  return current()?.jit !== undefined;
+}
+
+/**
+ * `fn`, run as one graph by a backend that can do that (`@ashlar/backend-ort`, whose `jit` says what `fn` may do), and
+ * as it is by the others, with equal results up to rounding.
+ * @example
+ * const step = jit((x: Tensor, y: Tensor) => update(x, y), { state: [moduleState(model), optimizer] });
+ */
+export function jit<Args extends unknown[], Out>(
+  fn: (...args: Args) => Out,
+  options: JitOptions = {},
+): Jitted<Args, Out> {
+  const compiled = new Map<TracingBackend, Jitted<Args, Out>>();
+  const call = (...args: Args): Out => {
+    const backend = engine().backend as TracingBackend;
+    if (backend.jit === undefined) return fn(...args);
+    let jitted = compiled.get(backend);
+    if (jitted === undefined) {
+      jitted = backend.jit(fn, { name: fn.name, ...options });
+      compiled.set(backend, jitted);
+    }
+    return jitted(...args);
+  };
+  const all = (): Jitted<Args, Out>[] => [...compiled.values()];
+  return Object.defineProperties(call as Jitted<Args, Out>, {
+    traces: { get: () => all().reduce((sum, { traces }) => sum + traces, 0) },
+    dispose: {
+      value() {
+        for (const jitted of all()) jitted.dispose();
+        compiled.clear();
+      },
+    },
+  });
+}
+
+/** The parameters and buffers of `model`, with its modes: what a function under `jit` that runs it has as state. */
+export function moduleState(model: AnyModule): JitState {
+  const slots = () => [...model.namedParameters(), ...model.namedBuffers()].map(([, slot]) => slot);
+  return {
+    read: () => slots().map((slot) => slot.stored),
+    write(tensors) {
+      for (const [i, slot] of slots().entries()) slot.assign(tensors[i]);
+    },
+    signature() {
+      const modes = [...model.namedModules()].map(([, module]) => module.signature());
+      const trained = model.parameters().map((p) => `${Number(p.requiresGrad)}${p.parametrizations.length || ''}`);
+      return `${modes.join()}/${trained.join()}`;
+    },
+  };
+}
+
+/** The trace in progress, if any. */
+export function currentTrace(): object | undefined {
+  return current()?.trace;
+}
+
+/** A tensor of the numbers that `make` gives; under `jit`, if `everyRun`, of those it gives anew in every run. */
+export function hostTensor(
+  shape: readonly number[],
+  dtype: 'float32' | 'int32',
+  make: () => Float32Array | Int32Array,
+  everyRun: boolean,
+): Tensor {
+  const backend = current();
+  if (!everyRun || backend?.hostInput === undefined) return tensor(make(), shape as number[], dtype);
+  return engine().makeTensorFromTensorInfo(backend.hostInput(shape, dtype, make));
+}
