@@ -68,7 +68,7 @@ function natively(kernel: Kernel, fallback: KernelFunc): KernelFunc {
 }
 
 /** Kernels whose result is their input under another shape, without a look at its values. */
-const VIEWS: ReadonlySet<string> = new Set(['Identity', 'Reshape']);
+const VIEWS: ReadonlySet<string> = new Set(['ExpandDims', 'Identity', 'Reshape']);
 
 /** Whether the call belongs into the graph being traced: what is known when tracing is computed once, and constant. */
 function inTrace(backend: OrtBackend, name: string, inputs: readonly TensorInfo[]): boolean {

@@ -1,5 +1,6 @@
 import { type DataType, engine, type Tensor, type TensorInfo, tensor } from '@tensorflow/tfjs-core';
 import type { AnyModule } from './module.ts';
+import type { Buffer, Parameter } from './parameter.ts';
 
 /** Tensors outside of a function under `jit` that it may replace, or that change between its calls. */
 export interface JitState {
@@ -74,24 +75,34 @@ export function jit<Args extends unknown[], Out>(
     dispose: {
       value() {
         for (const jitted of all()) jitted.dispose();
-        compiled.clear();
       },
     },
   });
 }
 
+/** `parameters` as state of a function under `jit`. */
+export function parameterState(parameters: Iterable<Parameter>): JitState {
+  const list = [...parameters];
+  return slotState(() => list);
+}
+
 /** The parameters and buffers of `model`, with its modes: what a function under `jit` that runs it has as state. */
 export function moduleState(model: AnyModule): JitState {
-  const slots = () => [...model.namedParameters(), ...model.namedBuffers()].map(([, slot]) => slot);
   return {
-    read: () => slots().map((slot) => slot.stored),
-    write(tensors) {
-      for (const [i, slot] of slots().entries()) slot.assign(tensors[i]);
-    },
+    ...slotState(() => [...model.namedParameters(), ...model.namedBuffers()].map(([, slot]) => slot)),
     signature() {
       const modes = [...model.namedModules()].map(([, module]) => module.signature());
       const trained = model.parameters().map((p) => `${Number(p.requiresGrad)}${p.parametrizations.length || ''}`);
       return `${modes.join()}/${trained.join()}`;
+    },
+  };
+}
+
+function slotState(slots: () => readonly (Parameter | Buffer)[]): JitState {
+  return {
+    read: () => slots().map((slot) => slot.stored),
+    write(tensors) {
+      for (const [i, slot] of slots().entries()) slot.assign(tensors[i]);
     },
   };
 }

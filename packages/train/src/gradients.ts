@@ -1,20 +1,6 @@
-import {
-  add,
-  clone,
-  disposeMap,
-  keep,
-  lossAndGrads,
-  mul,
-  NumericsError,
-  type Parameter,
-  type Scalar,
-  type Signals,
-  scalar,
-  type Tensor,
-  tidy,
-} from '@ashlar/tensor';
+import { add, dispose, disposeMap, mul, NumericsError, type Tensor, tidy } from '@ashlar/tensor';
 import type { Batch, BatchStream } from './batches.ts';
-import type { WeightedObjective } from './objectives.ts';
+import type { LossAndGrads } from './step-functions.ts';
 
 export interface StepGradients {
   /** Mean loss over the micro-batches. */
@@ -26,9 +12,7 @@ export interface StepGradients {
 }
 
 export interface GradientsOptions<B extends Batch> {
-  readonly parameters: ReadonlyMap<string, Parameter>;
-  readonly forward: (batch: B) => Signals;
-  readonly objective: WeightedObjective;
+  readonly gradients: (batch: B) => LossAndGrads;
   readonly stream: BatchStream<B>;
   readonly microBatches: number;
   /** Makes the error for a loss that is not finite, while the batch is still there. */
@@ -40,7 +24,7 @@ export interface GradientsOptions<B extends Batch> {
  * them those of one batch of them all. Undefined when the data is over.
  */
 export async function stepGradients<B extends Batch>(options: GradientsOptions<B>): Promise<StepGradients | undefined> {
-  const { parameters, forward, objective, stream, microBatches, diagnose } = options;
+  const { gradients, stream, microBatches, diagnose } = options;
   let taken = 0;
   let weightedLoss = 0;
   let total = 0;
@@ -50,7 +34,7 @@ export async function stepGradients<B extends Batch>(options: GradientsOptions<B
       const batch = await stream.next();
       if (batch === undefined) break;
       try {
-        const { loss, weight, grads } = await weighedGradients(parameters, forward, objective, batch);
+        const { loss, weight, grads } = await weighedGradients(gradients, batch);
         if (weight === 0) {
           // Ignored labels alone: a mean of 0 / 0 that has no part in the step's.
           disposeMap(grads);
@@ -78,24 +62,13 @@ export async function stepGradients<B extends Batch>(options: GradientsOptions<B
 }
 
 async function weighedGradients<B extends Batch>(
-  parameters: ReadonlyMap<string, Parameter>,
-  forward: (batch: B) => Signals,
-  objective: WeightedObjective,
+  gradients: (batch: B) => LossAndGrads,
   batch: B,
 ): Promise<{ loss: number; weight: number; grads: Map<string, Tensor> }> {
-  let weight: Scalar | undefined;
-  try {
-    const { loss, grads } = lossAndGrads(() => {
-      const signals = forward(batch);
-      weight = keep(clone(objective.weight?.(signals) ?? scalar(1)));
-      return objective.compute(signals);
-    }, parameters);
-    const values = await Promise.all([loss.data(), weight!.data()]);
-    loss.dispose();
-    return { loss: values[0][0], weight: values[1][0], grads };
-  } finally {
-    weight?.dispose();
-  }
+  const { loss, weight, grads } = gradients(batch);
+  const [[lossValue], [weightValue]] = await Promise.all([loss.data(), weight.data()]);
+  dispose([loss, weight]);
+  return { loss: lossValue, weight: weightValue, grads };
 }
 
 /** `sum + weight * grads`; both are given up. */

@@ -63,6 +63,13 @@ export interface TrainOptions<B extends Batch> {
   readonly epochs?: number;
   /** Batches whose gradients are averaged into one step. Default 1. */
   readonly accumulationSteps?: number;
+  /**
+   * Whether the step runs as native graphs (`jit` of `@ashlar/tensor`). `forward` and `objective` are then called once
+   * for each combination of shapes, so that a plain number they read from elsewhere stays what it was; tensors of the
+   * model and draws from generators are read anew. Default: where the backend can; what cannot be traced then runs
+   * without, with a warning. `true` throws instead.
+   */
+  readonly jit?: boolean;
   readonly evaluate?: EvaluationOptions<B>;
   /** Needs `evaluate`. */
   readonly earlyStopping?: EarlyStoppingOptions;
@@ -94,6 +101,9 @@ export function checkTrainOptions<B extends Batch>(options: TrainOptions<B>): vo
   if (epochs !== undefined && epochs !== Infinity) checkWhole('epochs', epochs, 1);
   if (epochs !== undefined && typeof options.batches === 'function') {
     throw new ConfigError(`epochs is ${epochs}, but batches is a function, which has no epochs; use steps.`);
+  }
+  if (options.jit !== undefined && typeof options.jit !== 'boolean') {
+    throw new ConfigError(`jit is ${JSON.stringify(options.jit)}; it must be true or false.`);
   }
   if (accumulationSteps !== undefined) checkWhole('accumulationSteps', accumulationSteps, 1);
   if (evaluate?.everySteps !== undefined) checkWhole('evaluate.everySteps', evaluate.everySteps, 1);

@@ -53,6 +53,7 @@ async function* events<B extends Batch>(options: TrainOptions<B>): AsyncGenerato
         reason = 'finished';
         break;
       }
+      for (const warning of run.takeWarnings()) yield await emit(warning);
       yield await emit(step);
       if (evaluate !== undefined && isDue(run.step, evaluate.everySteps)) yield await emit(await run.evaluate());
       reason = run.stopReason;

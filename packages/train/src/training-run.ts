@@ -1,4 +1,4 @@
-import { globalNorm, Optimizer } from '@ashlar/optim';
+import { Optimizer } from '@ashlar/optim';
 import {
   type AnyModule,
   type Buffer,
@@ -33,6 +33,7 @@ import { joinStates, signalObjective, splitState, type WeightedObjective } from 
 import type { CheckpointOptions, TrainOptions } from './options.ts';
 import { collectRngs, restoreRngs, rngStates } from './rng-states.ts';
 import { checkSameConfig, parseRunState, type RunState } from './run-state.ts';
+import { StepFunctions } from './step-functions.ts';
 
 /** All that changes during a run, and the things it does: a step, an evaluation, a checkpoint, a resume. */
 export class TrainingRun<B extends Batch> {
@@ -46,6 +47,7 @@ export class TrainingRun<B extends Batch> {
   readonly #options: TrainOptions<B>;
   readonly #objective: WeightedObjective;
   readonly #optimizer: Optimizer;
+  readonly #functions: StepFunctions<B>;
   readonly #rngs: Map<string, Rng>;
   readonly #evaluationStart: Json | undefined;
   /** Whether something has changed since the last checkpoint. */
@@ -57,6 +59,7 @@ export class TrainingRun<B extends Batch> {
     this.#options = options;
     this.#objective = objective;
     this.#optimizer = new Optimizer(model.trainableParameters(), optimizer);
+    this.#functions = new StepFunctions({ ...options, objective, optimizer: this.#optimizer, jit: options.jit });
     this.#rngs = collectRngs(model, rngs);
     this.#evaluationStart = evaluate?.batches.state?.();
     this.best = new BestLoss(earlyStopping);
@@ -82,9 +85,7 @@ export class TrainingRun<B extends Batch> {
     const { model, forward, ema, accumulationSteps: microBatches = 1 } = this.#options;
     const began = performance.now();
     const result = await stepGradients({
-      parameters: this.#optimizer.parameters,
-      forward,
-      objective: this.#objective,
+      gradients: this.#functions.gradients,
       stream: this.stream,
       microBatches,
       diagnose: (loss, batch) =>
@@ -98,7 +99,7 @@ export class TrainingRun<B extends Batch> {
     const { loss, grads, weight } = result;
     let gradNorm: number;
     try {
-      gradNorm = await read(globalNorm(grads));
+      gradNorm = await read(this.#functions.gradNorm(grads));
       if (!Number.isFinite(gradNorm)) {
         throw this.#numericsError(
           this.step + 1,
@@ -106,7 +107,7 @@ export class TrainingRun<B extends Batch> {
           nonFinite('gradient', grads) ?? 'Each of them is finite: their squares are beyond float32.',
         );
       }
-      this.#optimizer.step(grads);
+      this.#functions.update(grads);
     } finally {
       disposeMap(grads);
     }
@@ -205,7 +206,15 @@ export class TrainingRun<B extends Batch> {
     return { warnings };
   }
 
+  /** What the run has to say about itself since it was last asked. */
+  takeWarnings(): WarningEvent[] {
+    const { warning } = this.#functions;
+    this.#functions.warning = undefined;
+    return warning === undefined ? [] : [{ type: 'warning', step: this.step, message: warning }];
+  }
+
   async close(): Promise<void> {
+    this.#functions.dispose();
     this.#optimizer.dispose();
     await this.stream.close();
   }
