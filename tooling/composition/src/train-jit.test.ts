@@ -1,7 +1,7 @@
 import '@ashlar/backend-ort';
 import { Dropout, Linear, Sequential } from '@ashlar/nn';
 import { adamw } from '@ashlar/optim';
-import { memory, Rng, setBackend, type Tensor, tanh } from '@ashlar/tensor';
+import { abs, log, memory, NumericsError, neg, Rng, setBackend, type Tensor, tanh } from '@ashlar/tensor';
 import { crossEntropyObjective, type TrainEvent, type TrainOptions, train } from '@ashlar/train';
 import { beforeAll, describe, expect, it } from 'vitest';
 
