@@ -54,6 +54,11 @@ export interface Plan {
   work?: number;
   /** If every output is an unbroken run of the first input's elements: where each begins. Eagerly, nothing is copied. */
   offsets?: readonly number[];
+  /**
+   * Whether the call works element by element: inputs and outputs are then vectors (and scalars), and a traced graph
+   * may see the vectors under any one shape instead, which spares it nodes that reshape.
+   */
+  elementwise?: boolean;
   emit(g: Emitter, inputs: readonly Value[], params: readonly Value[]): Value | readonly Value[];
 }
 

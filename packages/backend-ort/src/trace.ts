@@ -82,12 +82,23 @@ export class Trace {
 
   /** Add the nodes of `plan`; stand-ins for what they compute. */
   run(kernel: string, plan: Plan): TensorInfo[] {
-    const inputs = plan.inputs.map(({ tensor, shape }) => this.value(tensor, shape));
+    const common = plan.elementwise ? this.#commonShape(plan) : undefined;
+    const seenAs = (shape: readonly number[]): readonly number[] => (common && shape.length === 1 ? common : shape);
+    const inputs = plan.inputs.map(({ tensor, shape }) => this.value(tensor, seenAs(shape)));
     const params = (plan.params ?? []).map((param) => this.graph.param(param));
     const values = [plan.emit(this.graph, inputs, params)].flat();
     return plan.outputs.map(({ shape, view = shape, dtype }, i) =>
-      this.#standIn({ trace: this, value: values[i]!, shape: view, dtype, origin: kernel }, shape),
+      this.#standIn({ trace: this, value: values[i]!, shape: seenAs(view), dtype, origin: kernel }, shape),
     );
+  }
+
+  /** The shape that the first vector among the inputs has in the graph already. */
+  #commonShape({ inputs }: Plan): readonly number[] | undefined {
+    for (const { tensor, shape } of inputs) {
+      const traced = shape.length === 1 ? this.find(tensor.dataId) : undefined;
+      if (traced) return traced.shape;
+    }
+    return undefined;
   }
 
   /** The graph's value for `tensor`, seen as `shape`. */

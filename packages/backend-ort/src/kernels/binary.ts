@@ -1,7 +1,7 @@
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { backend_util } from '@tensorflow/tfjs-core';
 import type { OrtBackend } from '../backend.ts';
-import type { Emitter, NativeDType, Plan, Value } from '../graph.ts';
+import type { Emitter, NativeDType, Operand, Plan, Value } from '../graph.ts';
 import type { Kernel } from '../kernel.ts';
 import { ELEMENTWISE_THRESHOLD, flat, kernel, sameShape, sizeOf, whole } from '../kernel.ts';
 
@@ -18,12 +18,15 @@ interface Options {
 }
 
 function broadcastPlan(a: TensorInfo, b: TensorInfo, dtype: NativeDType, emit: Emit): Plan {
-  if (sameShape(a.shape, b.shape)) {
-    const operand = flat(a);
+  const large = sizeOf(a.shape) >= sizeOf(b.shape) && a.shape.length >= b.shape.length ? a : b;
+  if (sameShape(a.shape, b.shape) || isScalarFor(large, large === a ? b : a)) {
+    const operand = (tensor: TensorInfo): Operand =>
+      sameShape(tensor.shape, large.shape) ? flat(tensor) : { tensor, shape: [] };
     return {
       key: '',
-      inputs: [operand, flat(b)],
-      outputs: [{ shape: a.shape, view: operand.shape, dtype }],
+      inputs: [operand(a), operand(b)],
+      outputs: [{ shape: large.shape, view: operand(large).shape, dtype }],
+      elementwise: true,
       emit: (g, [x, y]) => emit(g, x!, y!),
     };
   }
@@ -33,6 +36,11 @@ function broadcastPlan(a: TensorInfo, b: TensorInfo, dtype: NativeDType, emit: E
     outputs: [{ shape: backend_util.assertAndGetBroadcastShape(a.shape, b.shape), dtype }],
     emit: (g, [x, y]) => emit(g, x!, y!),
   };
+}
+
+/** Whether `small` is one number, which broadcasts without giving the other a new axis. */
+function isScalarFor(large: TensorInfo, small: TensorInfo): boolean {
+  return sizeOf(small.shape) === 1 && small.shape.length <= large.shape.length;
 }
 
 /** Strides of `shape` within an output of `rank` axes, zero where it is repeated. */
@@ -169,6 +177,7 @@ const addN = kernel<TensorInfo[]>({
       key: String(operands.length),
       inputs: operands,
       outputs: [{ shape, view: operands[0]!.shape, dtype: dtype as NativeDType }],
+      elementwise: true,
       emit: (g, values) => values.slice(1).reduce((sum, value) => g.op('Add', [sum, value]), values[0]!),
     };
   },
@@ -186,6 +195,7 @@ const select = kernel<{ condition: TensorInfo; t: TensorInfo; e: TensorInfo }>({
       key: '',
       inputs: operands,
       outputs: [{ shape: t.shape, view: operands[0]!.shape, dtype: t.dtype as NativeDType }],
+      elementwise: true,
       emit: (g, values) => g.op('Where', values),
     };
   },

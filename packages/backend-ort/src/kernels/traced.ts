@@ -30,6 +30,7 @@ function elementwise(x: TensorInfo, dtype: NativeDType, emit: Emit): Plan {
     key: '',
     inputs: [operand],
     outputs: [{ shape: x.shape, view: operand.shape, dtype }],
+    elementwise: true,
     emit: (g, [value]) => emit(g, value!),
   };
 }

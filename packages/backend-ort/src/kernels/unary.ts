@@ -30,6 +30,7 @@ function unary(name: string, emit: Emit, options: Options = {}): Kernel {
         inputs: [operand],
         params: params?.(attrs),
         outputs: [{ shape: x.shape, view: operand.shape, dtype: out ?? (x.dtype as NativeDType) }],
+        elementwise: true,
         emit: (g, [value], p) => emit(g, value!, p),
       };
     },
