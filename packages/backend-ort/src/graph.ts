@@ -80,6 +80,12 @@ export function int64(values: readonly number[]): BigInt64Array {
 export class GraphBuilder implements Emitter {
   readonly nodes: Node[] = [];
   readonly initializers: Initializer[] = [];
+  readonly #prefix: string;
+
+  /** @param prefix of the names, for graphs that will be joined. */
+  constructor(prefix: string = '') {
+    this.#prefix = prefix;
+  }
 
   op(op: string, inputs: readonly (Value | null)[], attributes?: Readonly<Record<string, Attribute>>): Value {
     return this.ops(op, inputs, 1, attributes)[0]!;
@@ -91,7 +97,7 @@ export class GraphBuilder implements Emitter {
     count: number,
     attributes?: Readonly<Record<string, Attribute>>,
   ): Value[] {
-    const outputs = Array.from({ length: count }, (_, i) => `n${this.nodes.length}.${i}`);
+    const outputs = Array.from({ length: count }, (_, i) => `${this.#prefix}n${this.nodes.length}.${i}`);
     this.nodes.push({ op, domain: DOMAINS[op], inputs: inputs.map((name) => name ?? ''), outputs, attributes });
     return outputs;
   }
@@ -104,7 +110,7 @@ export class GraphBuilder implements Emitter {
 
   /** A constant tensor; `data` is copied only when the graph is encoded. */
   initializer(type: ElementType, shape: readonly number[], data: ArrayBufferView): Value {
-    const name = `c${this.initializers.length}`;
+    const name = `${this.#prefix}c${this.initializers.length}`;
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     this.initializers.push({ name, type, shape, data: bytes });
     return name;

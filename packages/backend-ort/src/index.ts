@@ -4,6 +4,7 @@ import { register } from './register.ts';
 
 export type { OrtMemory } from './backend.ts';
 export { OrtBackend } from './backend.ts';
+export { type DynamicAxis, type ExportOptions, exportOnnx, toOnnx } from './export-onnx.ts';
 export { type JitOptions, type JitState, type Jitted, jit } from './jit.ts';
 export type { PoolStats } from './pool.ts';
 export { BACKEND_NAME } from './register.ts';

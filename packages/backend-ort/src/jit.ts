@@ -4,6 +4,7 @@ import type { NativeDType } from './graph.ts';
 import { sameShape } from './kernel.ts';
 import type { Output } from './program.ts';
 import { Program } from './program.ts';
+import { record, standIns } from './record.ts';
 import { Trace } from './trace.ts';
 import { flatten, rebuild } from './tree.ts';
 
@@ -183,10 +184,7 @@ function compile<Args extends unknown[], Out>(
   // `fn` may dispose of what it replaces; these keep the numbers alive.
   const held = before.map((tensor) => keep(clone(tensor)));
   const trace = new Trace(backend);
-  let traced: { entry: Omit<Entry, 'program'>; outputs: Output[] };
-  backend.trace = trace;
-  engine().startScope('jit');
-  try {
+  const body = (): Traced => {
     before.forEach((tensor, i) => {
       if (tensor.size > 0) trace.declareState(tensor, i);
     });
@@ -196,17 +194,14 @@ function compile<Args extends unknown[], Out>(
     if (after.some((list, i) => list.length !== parts[i]!.length)) {
       throw new Error(`'${name}' changes how many tensors its state has, which one graph cannot.`);
     }
-    traced = collect(trace, out, before, after.flat());
-  } catch (error) {
-    trace.dispose();
-    throw error;
-  } finally {
-    backend.trace = undefined;
+    return collect(trace, out, before, after.flat());
+  };
+  const restore = (): void => {
     const kept = before.map((tensor, i) => (tensor.isDisposed ? held[i]! : tensor));
     write(state, parts, kept);
     dispose(held.filter((tensor) => !kept.includes(tensor)));
-    engine().endScope();
-  }
+  };
+  const traced = record(backend, trace, body, restore);
   try {
     checkNoneKept(trace, name);
     return { ...traced.entry, program: new Program(backend, trace, traced.outputs, name) };
@@ -217,25 +212,13 @@ function compile<Args extends unknown[], Out>(
   }
 }
 
-/** `args` with stand-ins for their tensors. */
-function standIns<Args>(trace: Trace, args: Args, tensors: readonly Tensor[]): Args {
-  let index = 0;
-  return rebuild(args, () => {
-    const tensor = tensors[index]!;
-    const source = { from: 'argument', index: index++ } as const;
-    if (tensor.size === 0) return clone(tensor);
-    const { shape, dtype } = tensor;
-    return engine().makeTensorFromTensorInfo(trace.input(source, shape, dtype as NativeDType, `argument ${index}`));
-  });
+interface Traced {
+  entry: Omit<Entry, 'program'>;
+  outputs: Output[];
 }
 
 /** What `fn` returned and left behind, as results; stand-ins among the returned are disposed of. */
-function collect(
-  trace: Trace,
-  out: unknown,
-  before: readonly Tensor[],
-  after: readonly Tensor[],
-): { entry: Omit<Entry, 'program'>; outputs: Output[] } {
+function collect(trace: Trace, out: unknown, before: readonly Tensor[], after: readonly Tensor[]): Traced {
   const outputs: Output[] = [];
   const resolve = (tensor: Tensor): Result => {
     const { dataId, shape } = tensor;

@@ -34,6 +34,11 @@ export interface GraphInput {
 /** Tensors from outside with fewer elements become constants that the runtime may fold; others are fed without a copy. */
 const FED_FROM = 1024;
 
+export interface TraceOptions {
+  /** Whether every tensor from outside is an input of the graph, however small. */
+  feedAll?: boolean;
+}
+
 /** The graph that grows while a function runs on stand-ins: tensors with shapes and types and no numbers yet. */
 export class Trace {
   readonly graph: GraphBuilder = new GraphBuilder();
@@ -45,8 +50,11 @@ export class Trace {
   readonly #reshaped = new Map<string, Value>();
   readonly #standIns = new Map<DataId, TracedValue>();
 
-  constructor(backend: OrtBackend) {
+  readonly #fedFrom: number;
+
+  constructor(backend: OrtBackend, { feedAll = false }: TraceOptions = {}) {
     this.#backend = backend;
+    this.#fedFrom = feedAll ? 0 : FED_FROM;
   }
 
   /** What the stand-ins that nobody has disposed of stand for. */
@@ -56,7 +64,9 @@ export class Trace {
 
   /** What stands for the data, where its numbers are not known until the graph runs. */
   find(dataId: DataId): TracedValue | undefined {
-    return this.#state.has(dataId) ? this.#found.get(dataId) : this.#backend.tracedValue(dataId);
+    if (this.#state.has(dataId)) return this.#found.get(dataId);
+    const traced = this.#backend.tracedValue(dataId);
+    return traced?.trace === this ? traced : undefined;
   }
 
   /** Let the tensor at place `index` of the state be read anew at every run. */
@@ -122,7 +132,7 @@ export class Trace {
     if (known?.dtype === dtype) return known;
     const values = this.#backend.values(tensor);
     let value: Value;
-    if (values.length < FED_FROM) {
+    if (values.length < this.#fedFrom) {
       value = this.graph.initializer(dtype, shape, values.slice());
     } else {
       this.#backend.incRef(dataId);

@@ -33,7 +33,7 @@ export interface Jitted<Args extends unknown[], Out> {
 /** What a backend that traces has besides kernels. */
 interface TracingBackend {
   jit?<Args extends unknown[], Out>(fn: (...args: Args) => Out, options: JitOptions): Jitted<Args, Out>;
-  readonly trace?: object;
+  trace?: object;
   hostInput?(shape: readonly number[], dtype: DataType, make: () => Float32Array | Int32Array): TensorInfo;
 }
 
@@ -110,6 +110,19 @@ function slotState(slots: () => readonly (Parameter | Buffer)[]): JitState {
 /** The trace in progress, if any. */
 export function currentTrace(): object | undefined {
   return current()?.trace;
+}
+
+/** Runs `make` at once, also in a function that is being traced: for what is made on first use and stays. */
+export function outsideTrace<T>(make: () => T): T {
+  const backend = current();
+  const trace = backend?.trace;
+  if (backend === undefined || trace === undefined) return make();
+  backend.trace = undefined;
+  try {
+    return make();
+  } finally {
+    backend.trace = trace;
+  }
 }
 
 /** A tensor of the numbers that `make` gives; under `jit`, if `everyRun`, of those it gives anew in every run. */

@@ -1,5 +1,6 @@
 import { type DataType, keep, type Tensor, util } from '@tensorflow/tfjs-core';
 import { ConfigError, ShapeError } from './errors.ts';
+import { outsideTrace } from './jit.ts';
 
 /** A tensor that is made on first use, so that loading a checkpoint over it costs no initialisation. */
 export interface LazyTensor {
@@ -38,7 +39,7 @@ abstract class Slot {
   get stored(): Tensor {
     if (this.#tensor === undefined) {
       if (this.#init === undefined) throw new ConfigError('This parameter has been disposed of.');
-      const made = this.#init();
+      const made = outsideTrace(this.#init);
       this.#check(made);
       this.#tensor = keep(made);
       this.#init = undefined;
