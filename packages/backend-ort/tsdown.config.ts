@@ -1,6 +1,7 @@
 import { defineConfig, type UserConfig } from 'tsdown';
 import { library } from '../../tooling/build/tsdown.ts';
 
-const config: UserConfig = { ...library, platform: 'node' };
+const node: UserConfig = { ...library, platform: 'node' };
+const browser: UserConfig = { ...library, entry: ['src/web.ts'], platform: 'browser', clean: false };
 
-export default defineConfig(config);
+export default defineConfig([node, browser]);

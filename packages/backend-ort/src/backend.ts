@@ -1,4 +1,3 @@
-import { totalmem } from 'node:os';
 import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
 import type { backend_util, DataId, DataType, TensorInfo } from '@tensorflow/tfjs-core';
 import { engine } from '@tensorflow/tfjs-core';
@@ -7,8 +6,7 @@ import { buildModel, inputName, int64, outputName, paramName, paramType } from '
 import { sizeOf } from './kernel.ts';
 import type { Block, PoolStats } from './pool.ts';
 import { BufferPool } from './pool.ts';
-import type { NativeTensor, Session } from './session.ts';
-import { loadBinding, loadSession } from './session.ts';
+import type { LoadedGraph, NativeTensor, Runtime } from './runtime.ts';
 import type { Trace, TracedValue } from './trace.ts';
 
 export type NativeArray = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
@@ -35,23 +33,36 @@ export interface OrtMemory {
 /** Operations from which a graph is given threads: waking them takes 20 microseconds, in which one thread does half. */
 const PARALLEL_WORK = 1 << 18;
 
-/** The most memory that waits in the pool: an eighth of the machine's, at most 2 GB. */
-const POOL_LIMIT = Math.min(2 ** 31, totalmem() / 8);
+/** Without a runtime that runs kernels at once, results come and go with the garbage collector. */
+const NO_POOL = 0;
 
 /**
  * The `ort` backend: TensorFlow.js's cpu backend, whose values are typed arrays, with its hot kernels computed in place
  * on those arrays by ONNX Runtime.
  */
 export class OrtBackend extends MathBackendCPU {
-  readonly pool: BufferPool = new BufferPool(POOL_LIMIT);
+  readonly pool: BufferPool;
   /** The trace in progress: kernels then add to its graph instead of computing. */
   trace: Trace | undefined;
-  readonly #sessions = new Map<string, Session>();
+  readonly #sessions = new Map<string, LoadedGraph>();
 
-  /** @throws Error when ONNX Runtime's native library does not load on this platform. */
-  constructor() {
+  readonly #runtime: Runtime | undefined;
+
+  /** @param runtime without one every kernel runs in JavaScript, and ONNX Runtime only what `jitAsync` traces. */
+  constructor(runtime?: Runtime) {
     super();
-    loadBinding();
+    this.#runtime = runtime;
+    this.pool = new BufferPool(runtime?.poolLimit ?? NO_POOL);
+  }
+
+  /** Whether kernels can run natively one by one. */
+  get native(): boolean {
+    return this.#runtime !== undefined;
+  }
+
+  /** Whether graphs begin with the output that spares the native binding a copy of the others. */
+  get sentinel(): boolean {
+    return this.native;
   }
 
   override write(values: backend_util.BackendValues, _shape: number[], dtype: DataType): DataId {
@@ -152,7 +163,7 @@ export class OrtBackend extends MathBackendCPU {
     try {
       let session = this.#sessions.get(key);
       if (!session) {
-        session = loadSession(buildModel(name, plan), parallel ? 'parallel' : 'kernel');
+        session = this.#runtime!.load(buildModel(name, plan), parallel ? 'parallel' : 'kernel');
         this.#sessions.set(key, session);
       }
       session.run(feeds, fetches);

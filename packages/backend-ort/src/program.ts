@@ -1,12 +1,10 @@
 import type { Tensor, TensorInfo } from '@tensorflow/tfjs-core';
-import { dispose, engine } from '@tensorflow/tfjs-core';
-import type { OrtBackend } from './backend.ts';
+import { dispose } from '@tensorflow/tfjs-core';
+import type { NativeArray, OrtBackend } from './backend.ts';
 import type { NativeDType, Value } from './graph.ts';
-import { nameOutputs, outputName } from './graph.ts';
+import { nameOutputs, outputName, SENTINEL_NODE, SENTINEL_OUTPUT } from './graph.ts';
 import type { ValueInfo } from './onnx.ts';
 import { encodeModel } from './onnx.ts';
-import type { NativeTensor, Session } from './session.ts';
-import { loadSession, SENTINEL } from './session.ts';
 import type { GraphInput, Trace } from './trace.ts';
 
 /** A tensor that the graph computes. */
@@ -18,71 +16,58 @@ export interface Output {
   readonly dtype: NativeDType;
 }
 
-/** A traced function as a loaded graph. */
+/** The numbers of an input for one run. */
+export interface Feed {
+  readonly name: Value;
+  readonly dtype: NativeDType;
+  readonly shape: readonly number[];
+  readonly data: NativeArray;
+}
+
+/** A traced function as a graph. */
 export class Program {
+  readonly outputs: readonly Output[];
   readonly #backend: OrtBackend;
   readonly #inputs: readonly GraphInput[];
-  readonly #outputs: readonly Output[];
-  readonly #session: Session | undefined;
   /** What the function found outside; the program keeps it. */
   readonly #outside: readonly Tensor[];
+  #model: Uint8Array<ArrayBuffer> | undefined;
 
   constructor(backend: OrtBackend, trace: Trace, outputs: readonly Output[], name: string) {
     this.#backend = backend;
-    this.#outputs = outputs;
+    this.outputs = outputs;
     const values = outputs.map(({ value }) => value);
     const nodes = nameOutputs(trace.graph.nodes, values);
     const used = new Set(nodes.flatMap(({ inputs }) => inputs));
-    this.#inputs = trace.inputs.filter(({ name }) => used.has(name));
+    this.#inputs = trace.inputs.filter((input) => used.has(input.name));
     this.#outside = trace.inputs.flatMap(({ source }) => (source.from === 'outside' ? [source.tensor] : []));
-    if (values.length === 0) return;
-    const info = ({
+    this.#model = encodeModel({
       name,
-      dtype,
-      shape,
-    }: {
-      name: string;
-      dtype: NativeDType;
-      shape: readonly number[];
-    }): ValueInfo => {
-      return { name, type: dtype, shape };
-    };
-    const model = encodeModel({
-      name,
-      nodes: [{ op: 'SequenceEmpty', inputs: [], outputs: [SENTINEL] }, ...nodes],
-      inputs: this.#inputs.map(info),
+      nodes: backend.sentinel ? [SENTINEL_NODE, ...nodes] : nodes,
+      inputs: this.#inputs.map((input) => ({ name: input.name, type: input.dtype, shape: input.shape })),
       outputs: [
-        { name: SENTINEL, type: 'float32', sequence: true },
-        ...this.#outputs.map(({ view, dtype }, i) => info({ name: outputName(i), shape: view, dtype })),
+        ...(backend.sentinel ? [SENTINEL_OUTPUT] : []),
+        ...outputs.map(({ view, dtype }, i): ValueInfo => ({ name: outputName(i), type: dtype, shape: view })),
       ],
       initializers: trace.graph.initializers,
     });
-    this.#session = loadSession(model, 'graph');
   }
 
-  /** @returns the outputs, as new tensors. */
-  run(args: readonly TensorInfo[], state: readonly TensorInfo[]): Tensor[] {
-    const backend = this.#backend;
-    const feeds: Record<string, NativeTensor> = {};
-    for (const { name, source, shape, dtype } of this.#inputs) {
-      feeds[name] = { type: dtype, data: this.#read(source, args, state), dims: shape, location: 'cpu' };
-    }
-    const fetches: Record<string, NativeTensor> = {};
-    const outputs = this.#outputs.map(({ shape, view, dtype }, i) => {
-      const { tensor, values } = backend.allocate(shape, dtype);
-      fetches[outputName(i)] = { type: dtype, data: values, dims: view, location: 'cpu' };
-      return tensor;
+  /** The ONNX file, for its runtime to load; given up then. */
+  takeModel(): Uint8Array<ArrayBuffer> {
+    const model = this.#model;
+    if (model === undefined) throw new Error('The graph has been loaded already.');
+    this.#model = undefined;
+    return model;
+  }
+
+  feeds(args: readonly TensorInfo[], state: readonly TensorInfo[]): Feed[] {
+    return this.#inputs.map(({ name, source, shape, dtype }) => {
+      return { name, shape, dtype, data: this.#read(source, args, state) };
     });
-    try {
-      this.#session?.run(feeds, fetches);
-    } catch (error) {
-      for (const output of outputs) backend.disposeData(output.dataId, true);
-      throw error;
-    }
-    return outputs.map((output) => engine().makeTensorFromTensorInfo(output));
   }
 
-  #read(source: GraphInput['source'], args: readonly TensorInfo[], state: readonly TensorInfo[]) {
+  #read(source: GraphInput['source'], args: readonly TensorInfo[], state: readonly TensorInfo[]): NativeArray {
     switch (source.from) {
       case 'argument':
         return this.#backend.values(args[source.index]!);
@@ -96,7 +81,6 @@ export class Program {
   }
 
   dispose(): void {
-    this.#session?.dispose();
     dispose([...this.#outside]);
   }
 }

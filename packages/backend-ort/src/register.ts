@@ -1,17 +1,13 @@
 import type { KernelFunc, NamedTensorInfoMap, TensorInfo } from '@tensorflow/tfjs-core';
 import { getKernelsForBackend, registerBackend, registerKernel } from '@tensorflow/tfjs-core';
-import { OrtBackend } from './backend.ts';
+import type { OrtBackend } from './backend.ts';
 import { isNative } from './graph.ts';
-import { jit } from './jit.ts';
 import type { Inputs, Kernel } from './kernel.ts';
 import { sizeOf } from './kernel.ts';
 import { kernels } from './kernels/index.ts';
 import { tracedPlan } from './kernels/traced.ts';
 
 export const BACKEND_NAME = 'ort';
-
-/** Above `cpu` (1) and `wasm` (2), below what may be a discrete GPU (`webgpu`, 3). */
-const PRIORITY = 2.5;
 
 function tensorsOf(inputs: NamedTensorInfoMap | undefined): TensorInfo[] {
   // Kernels of ragged tensors take lists of tensors.
@@ -59,6 +55,7 @@ function natively(kernel: Kernel, fallback: KernelFunc): KernelFunc {
     if (!native) return fallback(args);
     kernel.check?.(backend, inputs, attrs);
     const inJs = (): TensorInfo | TensorInfo[] => kernel.small?.(backend, inputs, attrs) ?? fallback(args);
+    if (!backend.native) return inJs();
     if (!policy.always && (kernel.size ? kernel.size(inputs, attrs) : size) < kernel.threshold) return inJs();
     const plan = kernel.plan(inputs, attrs);
     if (!plan || plan.outputs.some(({ shape }) => sizeOf(shape) === 0)) return inJs();
@@ -110,9 +107,8 @@ function missing(name: string): KernelFunc {
 }
 
 /** Register the backend, every cpu kernel under its name, and in front of them those that run natively. */
-export function register(): void {
-  // `jit` of @ashlar/tensor finds it there.
-  registerBackend(BACKEND_NAME, () => Object.assign(new OrtBackend(), { jit }), PRIORITY);
+export function register(makeBackend: () => OrtBackend, priority: number): void {
+  registerBackend(BACKEND_NAME, makeBackend, priority);
   const fallbacks = new Map<string, KernelFunc>();
   for (const { kernelName, kernelFunc } of getKernelsForBackend('cpu'))
     fallbacks.set(kernelName, onCpu(kernelName, kernelFunc));

@@ -1,21 +1,12 @@
 import { createRequire } from 'node:module';
-import { availableParallelism } from 'node:os';
-import type { ElementType } from './onnx.ts';
+import { availableParallelism, totalmem } from 'node:os';
+import { SENTINEL } from './graph.ts';
+import type { LoadedGraph, NativeTensor, Runtime, Tensors } from './runtime.ts';
 
 /**
  * The one place that touches ONNX Runtime. Its public API wraps every run in a promise, while TensorFlow.js kernels
  * are synchronous, so the native binding beneath it is imported directly; the version is pinned for that reason.
  */
-
-/** A tensor as the binding takes it: it reads exactly these properties, so no class instance is needed. */
-export interface NativeTensor {
-  type: ElementType;
-  data: Float32Array | Int32Array | Uint8Array | BigInt64Array;
-  dims: readonly number[];
-  location: 'cpu';
-}
-
-type Tensors = Record<string, NativeTensor>;
 
 interface NativeSession {
   loadModel(buffer: ArrayBuffer, offset: number, length: number, options: object): void;
@@ -27,17 +18,10 @@ interface Binding {
   InferenceSession: new () => NativeSession;
 }
 
-/**
- * The first output of every graph, an empty sequence. The binding writes results in place into the tensors given for
- * them, and then still copies each into a fresh buffer for the value that `run` returns: a 4 MB product costs 0.2 ms,
- * its copy and page faults 0.8 to 3 ms. It gives up at the first output that is no tensor, so this one spares the
- * copies. Should a later version return sequences, runs get slower and stay correct.
- */
-export const SENTINEL = 'done';
 const GAVE_UP = 'Non tensor type';
 
 /** A loaded graph. */
-export class Session {
+export class Session implements LoadedGraph {
   readonly #native: NativeSession;
 
   constructor(native: NativeSession) {
@@ -140,4 +124,13 @@ export function loadSession(model: Uint8Array<ArrayBuffer>, kind: 'kernel' | 'pa
     extra: { session: { intra_op: { allow_spinning: kind === 'graph' ? '1' : '0' } } },
   });
   return new Session(session);
+}
+
+/** The most memory that waits in the pool: an eighth of the machine's, at most 2 GB. */
+const POOL_LIMIT = Math.min(2 ** 31, totalmem() / 8);
+
+/** @throws Error when ONNX Runtime's native library does not load on this platform. */
+export function nativeRuntime(): Runtime {
+  loadBinding();
+  return { load: loadSession, poolLimit: POOL_LIMIT };
 }
