@@ -4,7 +4,16 @@ import './gradients.ts';
 export * from '@tensorflow/tfjs-core';
 export * from './check-finite.ts';
 export * from './errors.ts';
-export { canJit, type JitOptions, type JitState, type Jitted, jit, moduleState, parameterState } from './jit.ts';
+export {
+  canJit,
+  type JitOptions,
+  type JitState,
+  type Jitted,
+  jit,
+  jitAsync,
+  moduleState,
+  parameterState,
+} from './jit.ts';
 export * from './linalg/index.ts';
 export * from './loss-and-grads.ts';
 export * from './make-folder.ts';

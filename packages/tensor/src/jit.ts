@@ -21,18 +21,21 @@ export interface JitOptions {
   readonly maxGraphs?: number;
 }
 
-/** A function that runs as one graph where the backend can do that. */
-export interface Jitted<Args extends unknown[], Out> {
-  (...args: Args): Out;
+/** What a function under `jit` has besides being one. */
+export interface Traced {
   /** How often the function has been traced: 0 on a backend that runs it as it is. */
   readonly traces: number;
   /** Lets go of the graphs, and of the tensors they hold. */
   dispose(): void;
 }
 
+/** A function that runs as one graph where the backend can do that. */
+export type Jitted<Args extends unknown[], Out> = ((...args: Args) => Out) & Traced;
+
 /** What a backend that traces has besides kernels. */
 interface TracingBackend {
   jit?<Args extends unknown[], Out>(fn: (...args: Args) => Out, options: JitOptions): Jitted<Args, Out>;
+  jitAsync?<Args extends unknown[], Out>(fn: (...args: Args) => Out, options: JitOptions): Jitted<Args, Promise<Out>>;
   trace?: object;
   hostInput?(shape: readonly number[], dtype: DataType, make: () => Float32Array | Int32Array): TensorInfo;
 }
@@ -43,14 +46,15 @@ function current(): TracingBackend | undefined {
   return registry[backendName] as TracingBackend | undefined;
 }
 
-/** Whether the backend in use runs functions as one graph. */
+/** Whether the backend in use runs functions as graphs, by `jitAsync` at least. */
 export function canJit(): boolean {
-  return current()?.jit !== undefined;
+  const backend = current();
+  return backend?.jit !== undefined || backend?.jitAsync !== undefined;
 }
 
 /**
- * `fn`, run as one graph by a backend that can do that (`@ashlar/backend-ort`, whose `jit` says what `fn` may do), and
- * as it is by the others, with equal results up to rounding.
+ * `fn`, run as one graph by a backend that can do that at once (`@ashlar/backend-ort` in Node, whose `jit` says what
+ * `fn` may do), and as it is by the others, with equal results up to rounding.
  * @example
  * const step = jit((x: Tensor, y: Tensor) => update(x, y), { state: [moduleState(model), optimizer] });
  */
@@ -58,23 +62,49 @@ export function jit<Args extends unknown[], Out>(
   fn: (...args: Args) => Out,
   options: JitOptions = {},
 ): Jitted<Args, Out> {
-  const compiled = new Map<TracingBackend, Jitted<Args, Out>>();
+  return onEveryBackend(fn, (backend) => backend.jit?.(fn, { name: fn.name, ...options }));
+}
+
+/** As `jit`, also for backends that answer with a promise: `@ashlar/backend-ort` in a browser. */
+export function jitAsync<Args extends unknown[], Out>(
+  fn: (...args: Args) => Out,
+  options: JitOptions = {},
+): Jitted<Args, Promise<Out>> {
+  const named = { name: fn.name, ...options };
+  const plain = async (...args: Args): Promise<Out> => fn(...args);
+  return onEveryBackend(plain, (backend) => {
+    if (backend.jitAsync !== undefined) return backend.jitAsync(fn, named);
+    const jitted = backend.jit?.(fn, named);
+    return (
+      jitted &&
+      traced(
+        async (...args: Args) => jitted(...args),
+        () => [jitted],
+      )
+    );
+  });
+}
+
+/** `plain`, in the form that `compile` makes of it for the backend in use, if it does. */
+function onEveryBackend<Args extends unknown[], Out>(
+  plain: (...args: Args) => Out,
+  compile: (backend: TracingBackend) => Jitted<Args, Out> | undefined,
+): Jitted<Args, Out> {
+  const compiled = new Map<TracingBackend, Jitted<Args, Out> | undefined>();
   const call = (...args: Args): Out => {
     const backend = engine().backend as TracingBackend;
-    if (backend.jit === undefined) return fn(...args);
-    let jitted = compiled.get(backend);
-    if (jitted === undefined) {
-      jitted = backend.jit(fn, { name: fn.name, ...options });
-      compiled.set(backend, jitted);
-    }
-    return jitted(...args);
+    if (!compiled.has(backend)) compiled.set(backend, compile(backend));
+    return (compiled.get(backend) ?? plain)(...args);
   };
-  const all = (): Jitted<Args, Out>[] => [...compiled.values()];
-  return Object.defineProperties(call as Jitted<Args, Out>, {
-    traces: { get: () => all().reduce((sum, { traces }) => sum + traces, 0) },
+  return traced(call, () => [...compiled.values()].filter((jitted) => jitted !== undefined));
+}
+
+function traced<F extends object>(call: F, parts: () => readonly Traced[]): F & Traced {
+  return Object.defineProperties(call as F & Traced, {
+    traces: { get: () => parts().reduce((sum, { traces }) => sum + traces, 0) },
     dispose: {
       value() {
-        for (const jitted of all()) jitted.dispose();
+        for (const part of parts()) part.dispose();
       },
     },
   });

@@ -12,7 +12,7 @@ export interface StepGradients {
 }
 
 export interface GradientsOptions<B extends Batch> {
-  readonly gradients: (batch: B) => LossAndGrads;
+  readonly gradients: (batch: B) => Promise<LossAndGrads>;
   readonly stream: BatchStream<B>;
   readonly microBatches: number;
   /** Makes the error for a loss that is not finite, while the batch is still there. */
@@ -62,10 +62,10 @@ export async function stepGradients<B extends Batch>(options: GradientsOptions<B
 }
 
 async function weighedGradients<B extends Batch>(
-  gradients: (batch: B) => LossAndGrads,
+  gradients: (batch: B) => Promise<LossAndGrads>,
   batch: B,
 ): Promise<{ loss: number; weight: number; grads: Map<string, Tensor> }> {
-  const { loss, weight, grads } = gradients(batch);
+  const { loss, weight, grads } = await gradients(batch);
   const [[lossValue], [weightValue]] = await Promise.all([loss.data(), weight.data()]);
   dispose([loss, weight]);
   return { loss: lossValue, weight: weightValue, grads };

@@ -4,7 +4,7 @@ import {
   canJit,
   clone,
   type Jitted,
-  jit,
+  jitAsync,
   keep,
   lossAndGrads,
   moduleState,
@@ -38,10 +38,10 @@ export interface LossAndGrads {
 /** The computations of a training step, each one graph where the backend runs such. */
 export class StepFunctions<B extends Batch> {
   /** Loss, weight and gradients of one batch; the caller disposes of them. */
-  readonly gradients: (batch: B) => LossAndGrads;
-  readonly gradNorm: (grads: ReadonlyMap<string, Tensor>) => Scalar;
+  readonly gradients: (batch: B) => Promise<LossAndGrads>;
+  readonly gradNorm: (grads: ReadonlyMap<string, Tensor>) => Promise<Scalar>;
   /** Updates the parameters; the gradients stay the caller's. */
-  readonly update: (grads: ReadonlyMap<string, Tensor>) => void;
+  readonly update: (grads: ReadonlyMap<string, Tensor>) => Promise<void>;
   /** Why the run goes on without jit, once it does. */
   warning: string | undefined;
   readonly #jitted: { readonly traces: number; dispose(): void }[] = [];
@@ -63,19 +63,19 @@ export class StepFunctions<B extends Batch> {
       return { ...result, weight: weight as unknown as Scalar };
     };
     const parameters = parameterState(optimizer.parameters.values());
-    this.gradients = this.#optional(gradients, jit(gradients, { state: [moduleState(model)], name: 'gradients' }));
-    this.gradNorm = this.#optional(globalNorm, jit(globalNorm));
+    this.gradients = this.#optional(gradients, jitAsync(gradients, { state: [moduleState(model)], name: 'gradients' }));
+    this.gradNorm = this.#optional(globalNorm, jitAsync(globalNorm));
     const update = (grads: ReadonlyMap<string, Tensor>): void => optimizer.step(grads);
-    this.update = this.#optional(update, jit(update, { state: [parameters, optimizer], name: 'update' }));
+    this.update = this.#optional(update, jitAsync(update, { state: [parameters, optimizer], name: 'update' }));
   }
 
   /** `jitted` as long as it works. */
-  #optional<In, Out>(eager: (x: In) => Out, jitted: Jitted<[In], Out>): (x: In) => Out {
+  #optional<In, Out>(eager: (x: In) => Out, jitted: Jitted<[In], Promise<Out>>): (x: In) => Promise<Out> {
     this.#jitted.push(jitted);
-    return (x) => {
+    return async (x) => {
       if (!this.#useJit) return eager(x);
       try {
-        const result = jitted(x);
+        const result = await jitted(x);
         if (jitted.traces > MAX_GRAPHS && !this.#required) {
           this.#giveUp(`the batches have more than ${MAX_GRAPHS} different shapes`);
         }

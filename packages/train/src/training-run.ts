@@ -99,7 +99,7 @@ export class TrainingRun<B extends Batch> {
     const { loss, grads, weight } = result;
     let gradNorm: number;
     try {
-      gradNorm = await read(this.#functions.gradNorm(grads));
+      gradNorm = await read(await this.#functions.gradNorm(grads));
       if (!Number.isFinite(gradNorm)) {
         throw this.#numericsError(
           this.step + 1,
@@ -107,7 +107,7 @@ export class TrainingRun<B extends Batch> {
           nonFinite('gradient', grads) ?? 'Each of them is finite: their squares are beyond float32.',
         );
       }
-      this.#functions.update(grads);
+      await this.#functions.update(grads);
     } finally {
       disposeMap(grads);
     }
