@@ -44,6 +44,8 @@ async function load({ entry: { program } }: Call<Loaded>): Promise<Loaded> {
   const session: InferenceSession = await ort.InferenceSession.create(program.takeModel(), {
     executionProviders: [...names],
     graphOptimizationLevel: 'all',
+    // Errors only: that WebGPU leaves some nodes to WebAssembly is meant to be.
+    logSeverityLevel: 3,
   });
   const fetches = program.outputs.map((_, i) => outputName(i));
   return {

@@ -11,7 +11,9 @@ export function findChromium(): string | undefined {
 
 const flags = [
   '--no-sandbox',
-  '--disable-gpu',
+  // WebGPU without a GPU, by SwiftShader.
+  '--enable-unsafe-webgpu',
+  '--use-webgpu-adapter=swiftshader',
   '--disable-quic',
   '--no-first-run',
   '--disable-background-networking',
@@ -30,21 +32,32 @@ const page = `<!doctype html>
 </script>
 `;
 
-/** Bundles a project's `example.js` with Vite and runs it in headless Chromium; it must succeed and print something. */
-export async function runInBrowser(folder: string, executablePath: string): Promise<void> {
+/** Shared memory, and with it WebAssembly's threads, is for pages that let nothing else in. */
+const isolation = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
+
+/**
+ * Bundles a project's `example.js` with Vite and runs it in headless Chromium; it must succeed and print something.
+ * @returns what it printed.
+ */
+export async function runInBrowser(folder: string, executablePath: string): Promise<string[]> {
   writeFileSync(join(folder, 'index.html'), page);
   await build({ root: folder, configFile: false, logLevel: 'error', build: { target: 'es2022' } });
-  const server = await preview({ root: folder, configFile: false, preview: { host: '127.0.0.1', port: 0 } });
+  const server = await preview({
+    root: folder,
+    configFile: false,
+    preview: { host: '127.0.0.1', port: 0, headers: isolation },
+  });
   const browser = await chromium.launch({ executablePath, args: flags });
   try {
     const tab = await browser.newPage();
     const printed: string[] = [];
     tab.on('console', (message) => printed.push(message.text()));
     await tab.goto(server.resolvedUrls?.local[0] as string);
-    await tab.waitForFunction('document.title !== ""', undefined, { timeout: 60_000 }).catch(() => {});
-    const outcome = (await tab.title()) || 'not done within 60 s';
+    await tab.waitForFunction('document.title !== ""', undefined, { timeout: 150_000 }).catch(() => {});
+    const outcome = (await tab.title()) || 'not done within 150 s';
     if (outcome !== 'done') throw new Error(`the example ${outcome} in the browser:\n${printed.join('\n')}`);
     if (printed.length === 0) throw new Error('the example prints nothing in the browser');
+    return printed;
   } finally {
     await browser.close();
     await server.close();

@@ -1,0 +1,34 @@
+import { cpSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { findChromium, runInBrowser } from '../../release/src/browser.ts';
+
+const here = fileURLToPath(new URL('..', import.meta.url));
+const chromium = findChromium();
+const required = process.env.CI === 'true';
+
+/** Bundles `browser/<name>` of this package and runs it in Chromium; what it printed. */
+async function run(name: string): Promise<string[]> {
+  if (chromium === undefined) throw new Error('There is no Chromium: install it or set CHROMIUM_PATH.');
+  // Below this package, whose dependencies it imports.
+  const folder = join(here, 'node_modules', '.browser', name);
+  mkdirSync(folder, { recursive: true });
+  try {
+    cpSync(join(here, 'browser', `${name}.js`), join(folder, 'example.js'));
+    return await runInBrowser(folder, chromium);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+describe.skipIf(chromium === undefined && !required)('in Chromium (skipped without one: set CHROMIUM_PATH)', () => {
+  it('jitAsync trains as without, in WebAssembly with threads and on WebGPU', { timeout: 240_000 }, async () => {
+    expect(await run('jit')).toEqual([
+      'threads: true',
+      expect.stringMatching(/^wasm: losses agree/),
+      expect.stringMatching(/^train: losses agree/),
+      expect.stringMatching(/^webgpu: losses agree/),
+    ]);
+  });
+});
