@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { OrtBackend } from './index.ts';
+import { OrtBackend } from './index.ts';
 import './compare.testing.ts';
 
 beforeEach(async () => {
@@ -111,6 +111,33 @@ describe('tensors', () => {
     const y = tf.square(x);
     await tf.setBackend('cpu');
     expect(tf.add(y, x).dataSync()[7]).toBe(12);
+  });
+
+  // TensorFlow.js's own tests of this run only on a backend called 'cpu'.
+  it('move between two backends of this kind', async () => {
+    const { kernelFunc } = tf.getKernel('Add', 'ort')!;
+    for (const backendName of ['ort1', 'ort2']) {
+      tf.registerBackend(backendName, () => new OrtBackend());
+      tf.registerKernel({ kernelName: 'Add', backendName, kernelFunc });
+    }
+    const { numTensors, numDataBuffers, numBytes } = tf.memory();
+    await tf.setBackend('ort1');
+    const a = tf.tensor1d(new Float32Array(SIZE).fill(5));
+    await tf.setBackend('ort2');
+    const b = tf.scalar(3);
+    const sum = tf.add(a, b);
+    await tf.setBackend('ort1');
+    const double = tf.add(sum, sum);
+    expect(Array.from(double.dataSync().slice(-2))).toEqual([16, 16]);
+    expect([a, b, sum].map((tensor) => tensor.dataSync()[0])).toEqual([5, 3, 8]);
+    expect(tf.memory().numTensors).toBe(numTensors + 4);
+    tf.dispose([a, b, sum, double]);
+    expect(tf.memory()).toMatchObject({ numTensors, numDataBuffers, numBytes });
+    await tf.setBackend('ort');
+    for (const backendName of ['ort1', 'ort2']) {
+      tf.removeBackend(backendName);
+      tf.unregisterKernel('Add', backendName);
+    }
   });
 
   it('may be empty', () => {
