@@ -7,8 +7,9 @@ import { buildModel, inputName, int64, outputName, paramName, paramType } from '
 import { sizeOf } from './kernel.ts';
 import type { Block, PoolStats } from './pool.ts';
 import { BufferPool } from './pool.ts';
-import type { NativeTensor, Session } from './session.ts';
+import type { NativeTensor } from './session.ts';
 import { loadBinding, loadSession } from './session.ts';
+import { SessionCache } from './session-cache.ts';
 
 export type NativeArray = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
 
@@ -42,12 +43,23 @@ const POOL_LIMIT = Math.min(2 ** 31, totalmem() / 8);
  */
 export class OrtBackend extends MathBackendCPU {
   readonly pool: BufferPool = new BufferPool(POOL_LIMIT);
-  readonly #sessions = new Map<string, Session>();
+  readonly #sessions: SessionCache;
+  readonly #parallelSessions: SessionCache;
 
-  /** @throws Error when ONNX Runtime's native library does not load on this platform. */
-  constructor() {
+  /**
+   * @param sessionLimit How many graphs may stay loaded; of those with threads of their own an eighth of it.
+   * @throws Error when ONNX Runtime's native library does not load on this platform.
+   */
+  constructor(sessionLimit = 1024) {
     super();
     loadBinding();
+    this.#sessions = new SessionCache(sessionLimit);
+    this.#parallelSessions = new SessionCache(Math.ceil(sessionLimit / 8));
+  }
+
+  /** How many graphs are loaded. */
+  get sessions(): number {
+    return this.#sessions.size + this.#parallelSessions.size;
   }
 
   override write(values: backend_util.BackendValues, _shape: number[], dtype: DataType): DataId {
@@ -124,14 +136,9 @@ export class OrtBackend extends MathBackendCPU {
       if (plan.work === undefined && values.length > work) work = values.length;
     }
     const parallel = work >= PARALLEL_WORK;
-    if (parallel) key += '+';
+    const sessions = parallel ? this.#parallelSessions : this.#sessions;
     try {
-      let session = this.#sessions.get(key);
-      if (!session) {
-        session = loadSession(buildModel(name, plan), parallel);
-        this.#sessions.set(key, session);
-      }
-      session.run(feeds, fetches);
+      sessions.get(key, () => loadSession(buildModel(name, plan), parallel)).run(feeds, fetches);
     } catch (cause) {
       for (const output of outputs) this.disposeData(output.dataId, true);
       const shapes = plan.inputs.map(({ tensor }) => `${tensor.dtype}[${tensor.shape}]`).join(', ');
@@ -183,8 +190,8 @@ export class OrtBackend extends MathBackendCPU {
   }
 
   override dispose(): void {
-    for (const session of this.#sessions.values()) session.dispose();
     this.#sessions.clear();
+    this.#parallelSessions.clear();
     this.pool.clear();
   }
 
