@@ -154,6 +154,21 @@ describe('tensors', () => {
 });
 
 describe('errors', () => {
+  it('name kernel, shapes and remedy for a kernel that is unknown', () => {
+    const x = made(1);
+    expect(() => tf.engine().runKernel('Frobnicate', { x })).toThrow(
+      /'Frobnicate' not registered for backend 'ort'.*float32\[10000\].*registerKernel/,
+    );
+  });
+
+  it('name kernel, shapes and remedy for a type that a kernel does not take', () => {
+    const z = tf.complex(made(1), made(2));
+    expect(() => tf.relu(z)).toThrow(/Relu is not computed on complex64\[10000\] .*Cast its inputs/);
+    expect(() => tf.engine().runKernel('LogSoftmax', { logits: z })).toThrow(
+      /LogSoftmax is not computed on complex64\[10000\] .*Cast its inputs/,
+    );
+  });
+
   it('name the kernel and the shapes when the runtime refuses a graph', () => {
     const x = made(1);
     const plan = {

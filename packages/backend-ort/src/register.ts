@@ -5,6 +5,7 @@ import { isNative } from './graph.ts';
 import type { Inputs, Kernel } from './kernel.ts';
 import { sizeOf } from './kernel.ts';
 import { kernels } from './kernels/index.ts';
+import { explain, explainUnknownKernels, unsupported } from './unsupported.ts';
 
 export const BACKEND_NAME = 'ort';
 
@@ -27,7 +28,12 @@ function onCpu(name: string, cpu: KernelFunc): KernelFunc {
     const backend = args.backend as OrtBackend;
     const inputs = tensorsOf(args.inputs);
     backend.checkAlive(name, inputs);
-    const out = cpu(args);
+    let out: TensorInfo | TensorInfo[];
+    try {
+      out = cpu(args);
+    } catch (cause) {
+      throw explain(name, inputs, cause);
+    }
     backend.trackAliases(inputs, Array.isArray(out) ? out : [out]);
     return out;
   };
@@ -68,13 +74,13 @@ const MANY: ReadonlySet<string> = new Set(['SplitV', 'Unpack', 'TopK']);
 
 function missing(name: string): KernelFunc {
   return ({ inputs }) => {
-    const shapes = tensorsOf(inputs).map(({ dtype, shape }) => `${dtype}[${shape}]`);
-    throw new Error(`${name} is not computed on ${shapes.join(', ')} by the '${BACKEND_NAME}' backend`);
+    throw unsupported(name, tensorsOf(inputs));
   };
 }
 
 /** Register the backend, every cpu kernel under its name, and in front of them those that run natively. */
 export function register(): void {
+  explainUnknownKernels(BACKEND_NAME);
   registerBackend(BACKEND_NAME, () => new OrtBackend(), PRIORITY);
   const fallbacks = new Map<string, KernelFunc>();
   for (const { kernelName, kernelFunc } of getKernelsForBackend('cpu'))
