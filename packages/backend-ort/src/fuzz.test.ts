@@ -151,15 +151,20 @@ const FAMILIES: Record<string, (d: Draw) => Call> = {
   },
   slice: (d) => {
     const shape = d.shape(1);
-    const begin = shape.map((n) => d.int(0, n));
-    const sizes = shape.map((n, i) => d.pick(-1, d.int(0, n - begin[i]!), d.int(0, n + 1)));
+    const begin = shape.map((n) => d.int(0, Math.max(0, n - 1)));
+    const sizes = shape.map((n, i) => d.pick(-1, n - begin[i]!, d.int(0, n - begin[i]!), d.int(1, n + 1)));
     const x = d.tensor(shape);
     return () => tf.slice(x(), begin, sizes);
   },
   stridedSlice: (d) => {
     const shape = d.shape(1);
-    const [begin, end] = [shape.map((n) => d.int(-n - 1, n + 1)), shape.map((n) => d.int(-n - 1, n + 1))];
     const [strides, x] = [shape.map(() => d.pick(1, 2, -1, -2)), d.tensor(shape)];
+    // Mostly in the direction of the stride; at times counted from the end, at times past it.
+    const bounds = shape.map((n, i) => {
+      const pair = d.ints(2, -1, n + 1).sort((a, b) => (a - b) * strides[i]!);
+      return pair.map((at) => (d.int(0, 3) === 0 ? at - n : at));
+    });
+    const [begin, end] = [bounds.map((pair) => pair[0]!), bounds.map((pair) => pair[1]!)];
     const masks = d.ints(2, 0, 3);
     return () => tf.stridedSlice(x(), begin, end, strides, masks[0], masks[1]);
   },
@@ -207,11 +212,10 @@ const FAMILIES: Record<string, (d: Draw) => Call> = {
     );
   },
   cast: (d) => {
-    const [x, dtype] = [
-      d.any(),
-      d.pick<'float32' | 'int32' | 'bool' | 'complex64'>('float32', 'int32', 'bool', 'complex64'),
-    ];
-    return () => tf.real(tf.cast(x(), dtype));
+    const [x, dtype] = [d.any(), d.pick('float32', 'int32', 'bool', 'complex64')];
+    return dtype === 'complex64'
+      ? () => tf.real(tf.cast(x(), dtype))
+      : () => tf.cast(x(), dtype as 'float32' | 'int32' | 'bool');
   },
   gather: (d) => {
     const shape = d.shape(1);
