@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { OrtBackend } from './index.ts';
+import { OrtBackend } from './index.ts';
 import './compare.testing.ts';
+import { nativeRuntime } from './session.ts';
 
 beforeEach(async () => {
   await tf.setBackend('ort');
@@ -113,6 +114,33 @@ describe('tensors', () => {
     expect(tf.add(y, x).dataSync()[7]).toBe(12);
   });
 
+  // TensorFlow.js's own tests of this run only on a backend called 'cpu'.
+  it('move between two backends of this kind', async () => {
+    const { kernelFunc } = tf.getKernel('Add', 'ort')!;
+    for (const backendName of ['ort1', 'ort2']) {
+      tf.registerBackend(backendName, () => new OrtBackend(nativeRuntime()));
+      tf.registerKernel({ kernelName: 'Add', backendName, kernelFunc });
+    }
+    const { numTensors, numDataBuffers, numBytes } = tf.memory();
+    await tf.setBackend('ort1');
+    const a = tf.tensor1d(new Float32Array(SIZE).fill(5));
+    await tf.setBackend('ort2');
+    const b = tf.scalar(3);
+    const sum = tf.add(a, b);
+    await tf.setBackend('ort1');
+    const double = tf.add(sum, sum);
+    expect(Array.from(double.dataSync().slice(-2))).toEqual([16, 16]);
+    expect([a, b, sum].map((tensor) => tensor.dataSync()[0])).toEqual([5, 3, 8]);
+    expect(tf.memory().numTensors).toBe(numTensors + 4);
+    tf.dispose([a, b, sum, double]);
+    expect(tf.memory()).toMatchObject({ numTensors, numDataBuffers, numBytes });
+    await tf.setBackend('ort');
+    for (const backendName of ['ort1', 'ort2']) {
+      tf.removeBackend(backendName);
+      tf.unregisterKernel('Add', backendName);
+    }
+  });
+
   it('may be empty', () => {
     expect(tf.add(tf.zeros([0, 5]), tf.zeros([0, 5])).shape).toEqual([0, 5]);
     expect(tf.matMul(tf.zeros([0, 5]), tf.zeros([5, 3])).shape).toEqual([0, 3]);
@@ -127,6 +155,21 @@ describe('tensors', () => {
 });
 
 describe('errors', () => {
+  it('name kernel, shapes and remedy for a kernel that is unknown', () => {
+    const x = made(1);
+    expect(() => tf.engine().runKernel('Frobnicate', { x })).toThrow(
+      /'Frobnicate' not registered for backend 'ort'.*float32\[10000\].*registerKernel/,
+    );
+  });
+
+  it('name kernel, shapes and remedy for a type that a kernel does not take', () => {
+    const z = tf.complex(made(1), made(2));
+    expect(() => tf.relu(z)).toThrow(/Relu is not computed on complex64\[10000\] .*Cast its inputs/);
+    expect(() => tf.engine().runKernel('LogSoftmax', { logits: z })).toThrow(
+      /LogSoftmax is not computed on complex64\[10000\] .*Cast its inputs/,
+    );
+  });
+
   it('name the kernel and the shapes when the runtime refuses a graph', () => {
     const x = made(1);
     const plan = {

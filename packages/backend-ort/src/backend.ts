@@ -6,7 +6,8 @@ import { buildModel, inputName, int64, outputName, paramName, paramType } from '
 import { sizeOf } from './kernel.ts';
 import type { Block, PoolStats } from './pool.ts';
 import { BufferPool } from './pool.ts';
-import type { LoadedGraph, NativeTensor, Runtime } from './runtime.ts';
+import type { NativeTensor, Runtime } from './runtime.ts';
+import { SessionCache } from './session-cache.ts';
 import type { Trace, TracedValue } from './trace.ts';
 
 export type NativeArray = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
@@ -44,15 +45,20 @@ export class OrtBackend extends MathBackendCPU {
   readonly pool: BufferPool;
   /** The trace in progress: kernels then add to its graph instead of computing. */
   trace: Trace | undefined;
-  readonly #sessions = new Map<string, LoadedGraph>();
-
   readonly #runtime: Runtime | undefined;
+  readonly #sessions: SessionCache;
+  readonly #parallelSessions: SessionCache;
 
-  /** @param runtime without one every kernel runs in JavaScript, and ONNX Runtime only what `jitAsync` traces. */
-  constructor(runtime?: Runtime) {
+  /**
+   * @param runtime Without one every kernel runs in JavaScript, and ONNX Runtime only what `jitAsync` traces.
+   * @param sessionLimit How many graphs may stay loaded; of those with threads of their own an eighth of it.
+   */
+  constructor(runtime?: Runtime, sessionLimit = 1024) {
     super();
     this.#runtime = runtime;
     this.pool = new BufferPool(runtime?.poolLimit ?? NO_POOL);
+    this.#sessions = new SessionCache(sessionLimit);
+    this.#parallelSessions = new SessionCache(Math.ceil(sessionLimit / 8));
   }
 
   /** Whether kernels can run natively one by one. */
@@ -63,6 +69,11 @@ export class OrtBackend extends MathBackendCPU {
   /** Whether graphs begin with the output that spares the native binding a copy of the others. */
   get sentinel(): boolean {
     return this.native;
+  }
+
+  /** How many graphs are loaded. */
+  get sessions(): number {
+    return this.#sessions.size + this.#parallelSessions.size;
   }
 
   override write(values: backend_util.BackendValues, _shape: number[], dtype: DataType): DataId {
@@ -159,14 +170,11 @@ export class OrtBackend extends MathBackendCPU {
       if (plan.work === undefined && values.length > work) work = values.length;
     }
     const parallel = work >= PARALLEL_WORK;
-    if (parallel) key += '+';
+    const sessions = parallel ? this.#parallelSessions : this.#sessions;
     try {
-      let session = this.#sessions.get(key);
-      if (!session) {
-        session = this.#runtime!.load(buildModel(name, plan), parallel ? 'parallel' : 'kernel');
-        this.#sessions.set(key, session);
-      }
-      session.run(feeds, fetches);
+      sessions
+        .get(key, () => this.#runtime!.load(buildModel(name, plan), parallel ? 'parallel' : 'kernel'))
+        .run(feeds, fetches);
     } catch (cause) {
       for (const output of outputs) this.disposeData(output.dataId, true);
       const shapes = plan.inputs.map(({ tensor }) => `${tensor.dtype}[${tensor.shape}]`).join(', ');
@@ -220,8 +228,8 @@ export class OrtBackend extends MathBackendCPU {
   }
 
   override dispose(): void {
-    for (const session of this.#sessions.values()) session.dispose();
     this.#sessions.clear();
+    this.#parallelSessions.clear();
     this.pool.clear();
   }
 

@@ -6,6 +6,7 @@ import type { Inputs, Kernel } from './kernel.ts';
 import { sizeOf } from './kernel.ts';
 import { kernels } from './kernels/index.ts';
 import { tracedPlan } from './kernels/traced.ts';
+import { explain, explainUnknownKernels, unsupported } from './unsupported.ts';
 
 export const BACKEND_NAME = 'ort';
 
@@ -26,7 +27,12 @@ function onCpu(name: string, cpu: KernelFunc): KernelFunc {
     const inputs = tensorsOf(args.inputs);
     backend.checkAlive(name, inputs);
     if (inTrace(backend, name, inputs)) return trace(backend, name, undefined, cpu, args);
-    const out = cpu(args);
+    let out: TensorInfo | TensorInfo[];
+    try {
+      out = cpu(args);
+    } catch (cause) {
+      throw explain(name, inputs, cause);
+    }
     backend.trackAliases(inputs, Array.isArray(out) ? out : [out]);
     return out;
   };
@@ -101,13 +107,13 @@ const MANY: ReadonlySet<string> = new Set(['SplitV', 'Unpack', 'TopK']);
 
 function missing(name: string): KernelFunc {
   return ({ inputs }) => {
-    const shapes = tensorsOf(inputs).map(({ dtype, shape }) => `${dtype}[${shape}]`);
-    throw new Error(`${name} is not computed on ${shapes.join(', ')} by the '${BACKEND_NAME}' backend`);
+    throw unsupported(name, tensorsOf(inputs));
   };
 }
 
 /** Register the backend, every cpu kernel under its name, and in front of them those that run natively. */
 export function register(makeBackend: () => OrtBackend, priority: number): void {
+  explainUnknownKernels(BACKEND_NAME);
   registerBackend(BACKEND_NAME, makeBackend, priority);
   const fallbacks = new Map<string, KernelFunc>();
   for (const { kernelName, kernelFunc } of getKernelsForBackend('cpu'))

@@ -1,57 +1,45 @@
 import { Worker } from 'node:worker_threads';
-import { describe, expect, it } from 'vitest';
+import * as tf from '@tensorflow/tfjs-core';
+import { expect, it } from 'vitest';
+import { train } from './training.testing.ts';
 
-/** The binding serves several threads at once, as session.ts uses it; the worker runs without a TypeScript loader. */
+const STEPS = 5;
+
+/** Loads TypeScript, which plain worker threads do not. */
 const PROGRAM = `
-const { parentPort } = require('node:worker_threads');
-const { createRequire } = require('node:module');
-const { binding, initOrt } = createRequire(${JSON.stringify(import.meta.url)})('onnxruntime-node/dist/binding');
-initOrt();
-parentPort.once('message', (model) => {
-  const session = new binding.InferenceSession();
-  session.loadModel(model.buffer, model.byteOffset, model.byteLength, { logSeverityLevel: 4 });
-  const data = new Float32Array(3);
-  const feeds = { x0: { type: 'float32', data: Float32Array.of(1, 2, 3), dims: [3], location: 'cpu' } };
-  const fetches = { done: null, y0: { type: 'float32', data, dims: [3], location: 'cpu' } };
-  for (let i = 0; i < 100; i++) {
-    try {
-      session.run(feeds, fetches, {});
-    } catch (error) {
-      if (!error.message.startsWith('Non tensor type')) throw error;
-    }
-  }
-  parentPort.postMessage(Array.from(data));
-});
+  import('tsx/esm/api').then(({ register }) => {
+    register();
+    return import(${JSON.stringify(new URL('./training.testing.ts', import.meta.url))});
+  });
 `;
 
-describe('worker threads', () => {
-  it('run graphs beside the main thread', async () => {
-    const { buildModel } = await import('./graph.ts');
-    const { loadSession } = await import('./session.ts');
-    const model = buildModel('Square', {
-      key: '',
-      inputs: [{ tensor: { dataId: {}, shape: [3], dtype: 'float32' }, shape: [3] }],
-      outputs: [{ shape: [3], dtype: 'float32' }],
-      emit: (g, [x]) => g.op('Mul', [x!, x!]),
-    });
-    loadSession(model, 'parallel').dispose();
-    const results = await Promise.all(
-      [1, 2].map(
-        () =>
-          new Promise((resolve, reject) => {
-            const worker = new Worker(PROGRAM, { eval: true });
-            worker.once('message', (message) => {
-              resolve(message);
-              void worker.terminate();
-            });
-            worker.once('error', reject);
-            worker.postMessage(model);
-          }),
-      ),
-    );
-    expect(results).toEqual([
-      [1, 4, 9],
-      [1, 4, 9],
-    ]);
+function start(exitAt?: number): Worker {
+  const options = { eval: true, workerData: { steps: STEPS, exitAt }, execArgv: ['--conditions=@ashlar/source'] };
+  return new Worker(PROGRAM, options);
+}
+
+const next = <T>(worker: Worker, event: string): Promise<T> =>
+  new Promise((resolve, reject) => {
+    worker.once(event, resolve);
+    worker.once('error', reject);
   });
+
+it('trains on four worker threads and the main one at once, with equal results', async () => {
+  const workers = Array.from({ length: 4 }, () => start());
+  const answers = workers.map((worker) => next<number[]>(worker, 'message'));
+  const before = tf.memory().numTensors;
+  const losses = await train(STEPS);
+  expect(tf.memory().numTensors).toBe(before);
+  expect(losses[STEPS - 1]).toBeLessThan(losses[0]! / 2);
+  expect(await Promise.all(answers)).toEqual(workers.map(() => losses));
+  // While idle; within a native call the binding would abort the process, see README.md.
+  await Promise.all(workers.map((worker) => worker.terminate()));
+  expect(await train(STEPS)).toEqual(losses);
+});
+
+it('outlives worker threads that end in the middle of a step', async () => {
+  const expected = await train(STEPS);
+  const workers = Array.from({ length: 4 }, (_, i) => start(i));
+  expect(await Promise.all(workers.map((worker) => next<number>(worker, 'exit')))).toEqual([7, 7, 7, 7]);
+  expect(await train(STEPS)).toEqual(expected);
 });

@@ -8,9 +8,12 @@ import { batchMatMul } from './gradients/batch-mat-mul.ts';
 import { broadcasting } from './gradients/broadcast.ts';
 import { convolution } from './gradients/convolution.ts';
 import { cumulative } from './gradients/cumulative.ts';
+import { dilation } from './gradients/dilation.ts';
 import { elu } from './gradients/elu.ts';
 import { indexing } from './gradients/indexing.ts';
+import { localResponseNormalization } from './gradients/local-response-normalization.ts';
 import { pooling } from './gradients/pooling.ts';
+import { pooling3d } from './gradients/pooling-3d.ts';
 import { rearranging } from './gradients/rearranging.ts';
 import { resize } from './gradients/resize.ts';
 import { mendTape } from './gradients/tape.ts';
@@ -24,9 +27,12 @@ const mended = [
   ...broadcasting,
   ...convolution,
   ...cumulative,
+  dilation,
   elu,
   ...indexing,
+  localResponseNormalization,
   ...pooling,
+  ...pooling3d,
   ...rearranging,
   ...resize,
 ];

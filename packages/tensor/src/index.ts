@@ -23,6 +23,7 @@ export { batchNorm } from './ops/batch-norm.ts';
 export { type CrossEntropyOptions, crossEntropy } from './ops/cross-entropy.ts';
 export { einsum } from './ops/einsum.ts';
 export { flip } from './ops/flip.ts';
+export { fused } from './ops/fused.ts';
 export { gatherRows } from './ops/gather-rows.ts';
 export { gelu } from './ops/gelu.ts';
 export { l2Normalize } from './ops/l2-normalize.ts';

@@ -31,14 +31,18 @@ const TO_CHANNELS_LAST = { perm: [0, 2, 3, 1] };
 export const channelsFirst = (g: Emitter, x: Value): Value => g.op('Transpose', [x], TO_CHANNELS_FIRST);
 export const channelsLast = (g: Emitter, x: Value): Value => g.op('Transpose', [x], TO_CHANNELS_LAST);
 
-/** The sizes of a convolution; `undefined` for those that ONNX would size otherwise (channels first, rounding up). */
+/**
+ * The sizes of a convolution; `undefined` for those that ONNX would size otherwise (channels first, rounding up) and
+ * those that the cpu kernels refuse (strided and dilated at once).
+ */
 function geometry(x: readonly number[], filter: readonly number[], a: Attrs, depthwise: boolean): Geometry | undefined {
-  if (a.dataFormat === 'NCHW') return undefined;
+  const dilations = a.dilations ?? 1;
+  if (a.dataFormat === 'NCHW' || !backend_util.eitherStridesOrDilationsAreOne(a.strides, dilations)) return undefined;
   const info = backend_util.computeConv2DInfo(
     x as [number, number, number, number],
     filter as [number, number, number, number],
     a.strides,
-    a.dilations ?? 1,
+    dilations,
     a.pad,
     a.dimRoundingMode,
     depthwise,

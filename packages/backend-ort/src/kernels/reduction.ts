@@ -22,8 +22,11 @@ interface Reduction {
   view: number[];
 }
 
-function reduction(x: TensorInfo, axis: number | number[] | undefined, keepDims: boolean): Reduction {
-  const reduced = new Set(util.parseAxisParam(axis as number | number[], x.shape));
+/** `undefined` for an axis given twice, which the cpu kernels refuse. */
+function reduction(x: TensorInfo, axis: number | number[] | undefined, keepDims: boolean): Reduction | undefined {
+  const given = util.parseAxisParam(axis as number | number[], x.shape);
+  const reduced = new Set(given);
+  if (reduced.size < given.length) return undefined;
   const folded: number[] = [];
   const axes: number[] = [];
   let last: boolean | undefined;
@@ -64,8 +67,9 @@ function reduce(name: string, emitters: Partial<Record<NativeDType, { emit: Emit
     plan({ x }, { axis, reductionIndices, keepDims }) {
       const emitter = emitters[x.dtype as NativeDType];
       if (!emitter) return undefined;
-      const { operand, axes, shape, view } = reduction(x, reductionIndices ?? axis, keepDims);
-      if (axes.length === 0) return undefined;
+      const reduced = reduction(x, reductionIndices ?? axis, keepDims);
+      if (!reduced || reduced.axes.length === 0) return undefined;
+      const { operand, axes, shape, view } = reduced;
       return {
         key: `${axes}/${operand.shape.length}`,
         inputs: [operand],

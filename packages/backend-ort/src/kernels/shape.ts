@@ -256,6 +256,7 @@ const pack = kernel<TensorInfo[], { axis: number }>({
     if (tensors.length < 2 || !tensors.every((t) => t.dtype === dtype && String(t.shape) === String(shape)))
       return undefined;
     const axis = attrs.axis < 0 ? attrs.axis + shape.length + 1 : attrs.axis;
+    if (axis < 0) return undefined;
     const outer = sizeOf(shape.slice(0, axis));
     const packed = [...shape.slice(0, axis), tensors.length, ...shape.slice(axis)];
     return joinPlan(
