@@ -7,7 +7,8 @@ import { getThreads } from '@ashlar/backend-ort';
 import { machine, versions } from '../../workspace/src/machine.ts';
 import { packageScripts } from '../../workspace/src/packages.ts';
 import type { defineBench } from './define-bench.ts';
-import { measureCase, type Timing } from './measure.ts';
+import { type Absence, measureCase, type Timing } from './measure.ts';
+import { writeDocs } from './write-docs.ts';
 
 const number =
   (least: number) =>
@@ -24,13 +25,21 @@ const program = new Command('pnpm bench')
   .option('--rounds <n>', 'samples per contestant', number(5), 7)
   .option('--sample-time <ms>', 'least duration of one sample', number(0), 20)
   .option('--json <file>', 'write the timings, with versions and machine, to a file')
+  .option('--write-docs', 'renew the sections of these benchmarks in docs/benchmarks.md')
   .parse();
 
-const { list, rounds, sampleTime, json } = program.opts<{
+const {
+  list,
+  rounds,
+  sampleTime,
+  json,
+  writeDocs: renew,
+} = program.opts<{
   list?: boolean;
   rounds: number;
   sampleTime: number;
   json?: string;
+  writeDocs?: boolean;
 }>();
 const all = packageScripts('bench');
 const unknown = program.args.filter((arg) => !all.some(({ name }) => name === arg));
@@ -44,8 +53,9 @@ if (list) {
 } else {
   const setting = { machine: machine(), versions: versions(), threads: getThreads() };
   const { cpu, cores } = setting.machine;
-  console.log(`${cpu}, ${cores} cores, ${setting.threads} threads in ort; ${rounds} rounds, milliseconds per run\n`);
-  const results: Record<string, Record<string, Timing[]>> = {};
+  const where = `${cpu}, ${cores} cores, ${setting.threads} threads in ort; ${rounds} rounds, milliseconds per run`;
+  console.log(`${where}\n`);
+  const results: Record<string, Record<string, (Timing | Absence)[]>> = {};
   for (const { name, path } of wanted) {
     const { default: cases } = (await import(pathToFileURL(path).href)) as { default: ReturnType<typeof defineBench> };
     results[name] = {};
@@ -56,25 +66,38 @@ if (list) {
       results[name][bench.name] = timings;
       console.log(`${name}: ${bench.name}\n${table(timings)}\n`);
     }
+    if (renew) {
+      const tables = Object.entries(results[name]).map(([title, timings]) => `### ${title}\n\n${table(timings)}`);
+      const libraries = Object.entries(setting.versions).map(([library, version]) => `${library} ${version}`);
+      writeDocs(name, `${where}; ${libraries.join(', ')}. ${new Date().toISOString().slice(0, 10)}.`, tables);
+    }
   }
   if (json) writeFileSync(json, `${JSON.stringify({ ...setting, rounds, results }, null, 2)}\n`);
 }
 
-function table(timings: readonly Timing[]): string {
-  const fastest = Math.min(...timings.map(({ median }) => median));
+function table(timings: readonly (Timing | Absence)[]): string {
+  const taken = timings.filter((timing) => 'median' in timing);
+  const fastest = Math.min(...taken.map(({ median }) => median));
   const digits = (x: number): string => String(Number(x.toPrecision(3)));
+  const notes = [...new Set(taken.flatMap((timing) => Object.keys(timing.notes ?? {})))];
+  const hasRate = taken.some(({ rate }) => rate !== undefined);
   return markdownTable(
     [
-      ['', 'median', 'min', 'max', 'relative', ...(timings[0]?.rate === undefined ? [] : ['GFLOP/s'])],
-      ...timings.map(({ contestant, median, min, max, rate }) => [
-        contestant,
-        digits(median),
-        digits(min),
-        digits(max),
-        `${digits(median / fastest)}x`,
-        ...(rate === undefined ? [] : [digits(rate)]),
-      ]),
+      ['', 'median', 'min', 'max', 'relative', ...(hasRate ? ['GFLOP/s'] : []), ...notes],
+      ...timings.map((timing) => {
+        if ('absent' in timing) return [timing.contestant, `absent: ${timing.absent}`];
+        const { contestant, median, min, max, samples, rate } = timing;
+        return [
+          contestant,
+          samples === 1 ? `${digits(median)} (once)` : digits(median),
+          digits(min),
+          digits(max),
+          `${digits(median / fastest)}x`,
+          ...(hasRate ? [rate === undefined ? '' : digits(rate)] : []),
+          ...notes.map((note) => String(timing.notes?.[note] ?? '')),
+        ];
+      }),
     ],
-    { align: ['l', 'r', 'r', 'r', 'r', 'r'] },
+    { align: ['l', ...new Array<string>(5 + notes.length).fill('r')] },
   );
 }

@@ -4,6 +4,8 @@ export interface Contestant {
   prepare?(): unknown;
   /** The work, timed; disposes what it makes. */
   run(): unknown;
+  /** After its last run: more columns of the table, such as the memory it took. */
+  notes?(): Record<string, string | number>;
 }
 
 /** The same work, done by each contestant. */

@@ -28,7 +28,7 @@ it('gives the median per run, asynchronous runs included, and the rate', async (
     clock += durations.shift() ?? 0;
   };
   const [timing] = await measureCase({ name: 'work', contestants: { run: { run } }, flops: 5e6 }, options);
-  expect(timing).toEqual({ contestant: 'run', median: 6, min: 4, max: 60, rate: 5 / 6 });
+  expect(timing).toEqual({ contestant: 'run', median: 6, min: 4, max: 60, samples: 5, rate: 5 / 6 });
 });
 
 it('repeats short runs within a sample', async () => {
@@ -39,7 +39,21 @@ it('repeats short runs within a sample', async () => {
   };
   const [timing] = await measureCase({ name: 'short', contestants: { run: { run } } }, { ...options, sampleTime: 2 });
   expect(runs).toBe(2 + 5 * 8);
-  expect(timing.median).toBe(0.25);
+  expect(timing).toMatchObject({ median: 0.25, samples: 5 });
+});
+
+it('measures slow contestants once and reports the absent ones', async () => {
+  const slow = () => {
+    clock += 20_000;
+  };
+  const absent = () => {
+    throw new Error('not installed');
+  };
+  const contestants = { slow: { run: slow, notes: () => ({ MiB: 3 }) }, absent: { run: absent } };
+  expect(await measureCase({ name: 'odd', contestants }, options)).toEqual([
+    { contestant: 'slow', median: 20_000, min: 20_000, max: 20_000, samples: 1, notes: { MiB: 3 } },
+    { contestant: 'absent', absent: 'not installed' },
+  ]);
 });
 
 it('refuses fewer than five rounds', async () => {

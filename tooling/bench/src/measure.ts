@@ -6,9 +6,21 @@ export interface Timing {
   median: number;
   min: number;
   max: number;
+  /** How many samples: one for a contestant that is too slow for more. */
+  samples: number;
   /** GFLOP/s at the median, if the case says how many operations it takes. */
   rate?: number;
+  notes?: Record<string, string | number>;
 }
+
+/** A contestant that could not take part, and why. */
+export interface Absence {
+  contestant: string;
+  absent: string;
+}
+
+/** A run that takes longer, in milliseconds, is measured once. */
+const TOO_SLOW = 10_000;
 
 export interface MeasureOptions {
   /** Samples per contestant, at least 5. */
@@ -19,22 +31,30 @@ export interface MeasureOptions {
 
 /**
  * Times a case's contestants in turns (a, b, c, b, c, a, …), so that whatever else the machine does meanwhile falls on
- * all of them.
+ * all of them. One that fails in its first run is reported as absent.
  */
 export async function measureCase(
   { contestants, flops }: BenchCase,
   { rounds, sampleTime }: MeasureOptions,
-): Promise<Timing[]> {
+): Promise<(Timing | Absence)[]> {
   if (rounds < 5) throw new Error(`rounds must be at least 5, but is ${rounds}`);
-  const entries = Object.entries(contestants);
+  const entries: [string, Contestant][] = [];
   const repeats = new Map<string, number>();
-  for (const [name, contestant] of entries) {
-    // The first run compiles and caches; the second tells how many runs make a sample.
-    await sample(contestant, 1);
-    repeats.set(name, Math.max(1, Math.ceil(sampleTime / Math.max(await sample(contestant, 1), 1e-4))));
+  const samples = new Map<string, number[]>();
+  const absences = new Map<string, string>();
+  for (const [name, contestant] of Object.entries(contestants)) {
+    try {
+      // The first run compiles and caches; the second tells how many runs make a sample.
+      await sample(contestant, 1);
+      const once = await sample(contestant, 1);
+      repeats.set(name, Math.max(1, Math.ceil(sampleTime / Math.max(once, 1e-4))));
+      samples.set(name, once > TOO_SLOW ? [once] : []);
+      if (once <= TOO_SLOW) entries.push([name, contestant]);
+    } catch (error) {
+      absences.set(name, error instanceof Error ? error.message : String(error));
+    }
   }
 
-  const samples = new Map(entries.map(([name]): [string, number[]] => [name, []]));
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < entries.length; i++) {
       const [name, contestant] = entries[(round + i) % entries.length];
@@ -42,11 +62,20 @@ export async function measureCase(
     }
   }
 
-  return [...samples].map(([contestant, times]) => {
-    const sorted = times.toSorted((a, b) => a - b);
-    const median = (sorted[(rounds - 1) >> 1] + sorted[rounds >> 1]) / 2;
-    const timing: Timing = { contestant, median, min: sorted[0], max: sorted[rounds - 1] };
-    return flops === undefined ? timing : { ...timing, rate: flops / median / 1e6 };
+  return Object.entries(contestants).map(([contestant, { notes }]) => {
+    const absent = absences.get(contestant);
+    if (absent !== undefined) return { contestant, absent };
+    const sorted = samples.get(contestant)!.toSorted((a, b) => a - b);
+    const median = (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+    return {
+      contestant,
+      median,
+      min: sorted[0],
+      max: sorted[sorted.length - 1],
+      samples: sorted.length,
+      ...(flops !== undefined && { rate: flops / median / 1e6 }),
+      ...(notes && { notes: notes() }),
+    };
   });
 }
 

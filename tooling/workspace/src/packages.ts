@@ -20,9 +20,9 @@ export interface WorkspacePackage {
   manifest: Manifest;
 }
 
-/** Every package of `packages/` and `apps/`, sorted by folder. */
+/** Every package of `packages/`, `apps/` and `tooling/`, sorted by folder. */
 export function workspacePackages(workspace: string = root): WorkspacePackage[] {
-  return ['packages', 'apps'].flatMap((group) => {
+  return ['packages', 'apps', 'tooling'].flatMap((group) => {
     const folder = join(workspace, group);
     if (!existsSync(folder)) return [];
     return readdirSync(folder)

@@ -1,0 +1,14 @@
+import { createInterface } from 'node:readline';
+
+/** Does a step for every line of standard input; answers with its milliseconds, its loss and the memory so far. */
+export async function serve(version, step) {
+  const send = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
+  const timed = async () => {
+    const start = performance.now();
+    const loss = await step();
+    return { ms: performance.now() - start, loss, peakMiB: Math.round(process.resourceUsage().maxRSS / 1024) };
+  };
+  send({ version });
+  for await (const _ of createInterface({ input: process.stdin })) send(await timed());
+  process.exit(0);
+}
