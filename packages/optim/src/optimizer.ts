@@ -63,9 +63,9 @@ export class Optimizer implements JitState {
   }
 
   /** The learning rate of the last step (of the first one, before it), where `scaleByLearningRate` sets it. */
-  get learningRate(): number | undefined {
+  async learningRate(): Promise<number | undefined> {
     for (const [name, leaf] of flattenState(this.#state)) {
-      if (name === 'learningRate' || name.endsWith('.learningRate')) return leaf.dataSync()[0];
+      if (name === 'learningRate' || name.endsWith('.learningRate')) return (await leaf.data())[0];
     }
     return undefined;
   }

@@ -122,7 +122,7 @@ export default defineGolden({
       const { A, B } = adapted.factors('default');
       const { y, gradX, grads } = forwardBackward(adapted, inputs.x, inputs.grad_output, [A, B]);
       const delta_weight = adapted.deltaWeight('default');
-      handle.merge({ safe: true });
+      handle.merge();
       return {
         scaling: adapted.adapter('default').scaling,
         y,
@@ -267,7 +267,7 @@ export default defineGolden({
     base_weights: Record<string, Tensor>;
     x: Tensor;
   }) => {
-    const bytes = Uint8Array.from(Buffer.from(inputs.adapter_model_safetensors_base64, 'base64'));
+    const bytes = Uint8Array.from(atob(inputs.adapter_model_safetensors_base64), (char) => char.charCodeAt(0));
     const tensors = await loadSafetensors(bytes);
     const config = fromPeftConfig(inputs.adapter_config);
     const model = new Tree();

@@ -44,5 +44,6 @@ export * from './parameter.ts';
 export * from './rng.ts';
 export * from './safetensors/index.ts';
 export * from './seams.ts';
+export { setBackend } from './set-backend.ts';
 export * from './state-dict.ts';
 export { type FileChunks, writeFileAtomic } from './write-file-atomic.ts';

@@ -116,7 +116,7 @@ export class TrainingRun<B extends Batch> {
     this.loss = loss;
     this.#unsaved = true;
     const seconds = (performance.now() - began) / 1000;
-    const { learningRate } = this.#optimizer;
+    const learningRate = await this.#optimizer.learningRate();
     return {
       type: 'step',
       step: this.step,

@@ -1,35 +1,13 @@
 // Trains a small network in a browser, as it is and as one graph, and prints whether the losses agree.
 import { setExecutionProviders } from '@ashlar/backend-ort';
-import { createModel } from '@ashlar/models';
 import { adamw, Optimizer } from '@ashlar/optim';
-import { attach, lora } from '@ashlar/peft';
-import { crossEntropy, disposeMap, jitAsync, lossAndGrads, memory, moduleState, Rng, setBackend } from '@ashlar/tensor';
+import { crossEntropy, disposeMap, jitAsync, lossAndGrads, memory, moduleState, setBackend } from '@ashlar/tensor';
 import { crossEntropyObjective, train } from '@ashlar/train';
+import { batchOf, llama } from './llama.ts';
 
 await setBackend('ort');
 
-const CONFIG = {
-  model_type: 'llama',
-  vocab_size: 40,
-  hidden_size: 32,
-  intermediate_size: 48,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  max_position_embeddings: 64,
-};
-
-function adaptedLlama() {
-  const rng = new Rng('browser');
-  const model = createModel(CONFIG, { rng: rng.fork('model') });
-  attach(model, lora({ r: 4, loraDropout: 0.1, targetModules: 'all-linear' }), { rng: rng.fork('lora') });
-  return model.train();
-}
-
-const batch = (i) => {
-  const rng = new Rng(i);
-  return { x: rng.integers([2, 8], 0, 40), labels: rng.integers([2, 8], 0, 40) };
-};
+const adaptedLlama = () => llama('LoRA', { dropout: 0.1 });
 
 /** The losses of five steps. */
 async function losses(useJit) {
@@ -44,7 +22,7 @@ async function losses(useJit) {
   const jitted = jitAsync(plain, { state: [moduleState(model), optimizer] });
   const result = [];
   for (let i = 0; i < 5; i++) {
-    const { x, labels } = batch(i);
+    const { x, labels } = batchOf(i);
     const loss = await (useJit ? jitted : plain)(x, labels);
     result.push((await loss.data())[0]);
     for (const tensor of [x, labels, loss]) tensor.dispose();
@@ -75,7 +53,7 @@ for await (const event of train({
   model,
   forward: ({ x, labels }) => ({ logits: model.apply(x), labels }),
   objective: crossEntropyObjective(),
-  batches: batch,
+  batches: batchOf,
   optimizer: adamw({ learningRate: 1e-2 }),
   steps: 5,
 })) {

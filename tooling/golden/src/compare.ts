@@ -1,6 +1,6 @@
 import { Tensor } from '@ashlar/tensor';
 import type { GoldenJson, GoldenOutput } from './define-golden.ts';
-import { isJsonTensor, isRecord, type JsonTensor } from './golden-file.ts';
+import { isJsonTensor, isRecord, type JsonTensor } from './golden-json.ts';
 
 export interface Tolerance {
   rtol: number;

@@ -3,19 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError } from '@ashlar/tensor';
 import type { GoldenJson } from './define-golden.ts';
-
-/** A tensor as golden files write it: row-major data, and the dtype where it is not float. */
-export type JsonTensor = { shape: number[]; data: (number | boolean)[]; dtype?: string };
-
-export interface GoldenCase {
-  path: string;
-  method: string;
-  function: string;
-  case: string;
-  inputs: { [name: string]: GoldenJson };
-  outputs: { [name: string]: GoldenJson };
-  tolerance: { rtol: number; atol: number };
-}
+import { type GoldenCase, isJsonTensor, isRecord } from './golden-json.ts';
 
 /** Every `.json` file in `path` and the folders below, sorted; a file stands for itself. */
 export async function findGoldenFiles(path: string): Promise<string[]> {
@@ -63,18 +51,6 @@ export function readGoldenFile(path: string): GoldenCase {
     outputs: values('outputs'),
     tolerance: { rtol: bound('rtol'), atol: bound('atol') },
   };
-}
-
-/** Whether a value is a tensor: an object whose keys are `shape` and `data`, with or without `dtype`. */
-export function isJsonTensor(value: unknown): value is JsonTensor {
-  if (!isRecord(value)) return false;
-  return 'shape' in value && 'data' in value && Object.keys(value).every((key) => tensorKeys.has(key));
-}
-
-const tensorKeys = new Set(['shape', 'data', 'dtype']);
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 const nonFinite = new Map([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY].map((x) => [String(x), x]));

@@ -1,7 +1,7 @@
 import { dispose, memory, type Tensor, tensor, tensor_util } from '@ashlar/tensor';
 import { compare, type Mismatch, worst } from './compare.ts';
 import type { GoldenFunction, GoldenInput, GoldenInputs, GoldenJson } from './define-golden.ts';
-import { type GoldenCase, isJsonTensor, isRecord, type JsonTensor } from './golden-file.ts';
+import { type GoldenCase, isJsonTensor, isRecord, type JsonTensor } from './golden-json.ts';
 
 /** Runs a case on the active backend; returns what is wrong in one line, or nothing if it passes. */
 export async function replay(golden: GoldenCase, call: GoldenFunction): Promise<string | undefined> {
@@ -11,6 +11,8 @@ export async function replay(golden: GoldenCase, call: GoldenFunction): Promise<
   try {
     const outputs = await call(inputs, golden.inputs);
     const owned = [...new Set(tensorsIn(outputs))].filter((output) => !given.includes(output));
+    // On a GPU, values can be read at once only after they have been waited for.
+    await Promise.all(tensorsIn(outputs).map((output) => output.data()));
     const mismatches = compare(golden.outputs, outputs, golden.tolerance);
     dispose(owned);
     const leaked = memory().numTensors - before;

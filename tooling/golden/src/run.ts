@@ -1,6 +1,7 @@
 import { useBackend } from '../../workspace/src/backend.ts';
 import type { GoldenFunction } from './define-golden.ts';
-import { findGoldenFiles, type GoldenCase, readGoldenFile } from './golden-file.ts';
+import { findGoldenFiles, readGoldenFile } from './golden-file.ts';
+import type { GoldenCase } from './golden-json.ts';
 import { replay } from './replay.ts';
 
 export interface RunOptions {

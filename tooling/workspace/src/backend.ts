@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import '@tensorflow/tfjs-backend-cpu';
 import { findBackendFactory, setBackend } from '@ashlar/tensor';
 
@@ -18,17 +19,19 @@ export async function useBackend(name: string): Promise<void> {
   if (!(await setBackend(name))) throw new Error(`The backend '${name}' does not start on this machine.`);
 }
 
-/** WebGPU in Node is Dawn, from the npm package `webgpu`, which is too large to be a dependency of the workspace. */
+/** Where Debian's chromium keeps SwiftShader, which is Vulkan without a GPU. */
+const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
+
+/** WebGPU in Node is Dawn, from the npm package `webgpu`. */
 async function loadWebGpu(): Promise<void> {
-  const optional = async <T>(name: string): Promise<T> => {
-    try {
-      return (await import(name)) as T;
-    } catch (cause) {
-      throw new Error(`The webgpu backend needs ${name} here: pnpm add --workspace-root --save-dev ${name}`, { cause });
-    }
-  };
-  const dawn = await optional<{ create(flags: string[]): unknown; globals: Record<string, unknown> }>('webgpu');
-  Object.assign(globalThis, dawn.globals);
-  Object.defineProperty(globalThis, 'navigator', { value: { gpu: dawn.create([]) }, configurable: true });
-  await optional('@tensorflow/tfjs-backend-webgpu');
+  if (existsSync(SWIFTSHADER)) process.env.VK_ICD_FILENAMES ??= SWIFTSHADER;
+  const { create, globals } = await import('webgpu');
+  Object.assign(globalThis, globals);
+  const gpu = create([]);
+  // The adapter lives no longer than `gpu` does.
+  Object.defineProperty(globalThis, 'navigator', { value: { gpu }, configurable: true });
+  if ((await gpu.requestAdapter()) === null) {
+    throw new Error("WebGPU finds no adapter: there is no GPU, and no SwiftShader (Debian's package chromium).");
+  }
+  await import('@tensorflow/tfjs-backend-webgpu');
 }
