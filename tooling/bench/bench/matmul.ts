@@ -13,11 +13,25 @@ const SIZES: readonly [number, number, number][] = [
   [4096, 1024, 1024],
 ];
 
+/** What a Llama of width 384 multiplies for 1024 tokens: projections, the gradients of their weights, its logits. */
+const LLAMA: readonly [number, number, number][] = [
+  [1024, 384, 384],
+  [1024, 384, 1024],
+  [384, 1024, 384],
+  [384, 1024, 1024],
+  [1024, 384, 4096],
+];
+
 /** Multiplications and additions beyond which the cpu backend takes longer than anyone waits. */
 const CPU_LIMIT = 3e8;
 
 /** `a b` of `[m, k]` and `[k, n]`, either of them stored transposed. */
-function product([m, k, n]: readonly [number, number, number], transposeA: boolean, transposeB: boolean) {
+function product(
+  [m, k, n]: readonly [number, number, number],
+  transposeA: boolean,
+  transposeB: boolean,
+  { peers = true } = {},
+) {
   return async (): Promise<BenchCase> => {
     const rng = new Rng(1);
     const shapes = [transposeA ? [k, m] : [m, k], transposeB ? [n, k] : [k, n]] as [number, number][];
@@ -52,9 +66,8 @@ function product([m, k, n]: readonly [number, number, number], transposeA: boole
     const contestants = {
       'ONNX Runtime itself': onnxRuntime([m, k, n], [a, b], shapes, [transposeA, transposeB]),
       ort: await tfjs('ort'),
-      'jax-js, wasm': jaxJs,
-      'tfjs, wasm': await tfjs('wasm'),
-      ...(flops <= CPU_LIMIT && { 'tfjs, cpu': await tfjs('cpu') }),
+      ...(peers && { 'jax-js, wasm': jaxJs, 'tfjs, wasm': await tfjs('wasm') }),
+      ...(peers && flops <= CPU_LIMIT && { 'tfjs, cpu': await tfjs('cpu') }),
     };
     const cleanUp = (): void => {
       for (const each of cleanUps) each();
