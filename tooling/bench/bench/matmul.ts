@@ -112,4 +112,7 @@ function onnxRuntime(
 }
 
 const BOTH = [false, true];
-export default defineBench(...SIZES.flatMap((size) => BOTH.flatMap((a) => BOTH.map((b) => product(size, a, b)))));
+export default defineBench(
+  ...SIZES.flatMap((size) => BOTH.flatMap((a) => BOTH.map((b) => product(size, a, b)))),
+  ...LLAMA.map((size) => product(size, false, false, { peers: false })),
+);
