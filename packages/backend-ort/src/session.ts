@@ -119,9 +119,9 @@ export function loadSession(model: Uint8Array<ArrayBuffer>, kind: 'kernel' | 'pa
     graphOptimizationLevel: 'all',
     enableMemPattern: kind === 'graph',
     logSeverityLevel: 4,
-    // Each session has threads of its own, which may spin while they wait. Between the nodes of a large graph that saves
-    // 5 to 10%; after the one node of a kernel it saves nothing and takes cores from the next kernel's threads.
-    extra: { session: { intra_op: { allow_spinning: kind === 'graph' ? '1' : '0' } } },
+    // Each session has threads of its own, which may spin while they wait. That gains a large graph 5 to 10% where cores
+    // are free, and costs it 60% where they are not; a single kernel it gains nothing.
+    extra: { session: { intra_op: { allow_spinning: '0' } } },
   });
   return new Session(session);
 }
