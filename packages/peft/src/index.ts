@@ -1,3 +1,13 @@
+export {
+  type GladGradients,
+  type GladOptions,
+  type GladRule,
+  gladGradients,
+  gradientsAt,
+  type RegularizeOptions,
+  regularizeGradient,
+  sharpnessPerturbation,
+} from './glad.ts';
 export type { CombinationType } from './lora/combine.ts';
 export type { CheckedLoraConfig, LoraConfig, LoraInit } from './lora/config.ts';
 export { LoraConv2d } from './lora/conv2d.ts';

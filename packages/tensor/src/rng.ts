@@ -55,9 +55,7 @@ export class Rng {
   static fromState(state: RngState): Rng {
     const { key, counter } = checkState(state);
     const rng = Rng.#fromKey(key);
-    rng.#chunk = Math.floor(counter / CHUNK) - 1;
-    rng.#refill();
-    rng.#offset = counter % CHUNK;
+    rng.#seek(counter);
     return rng;
   }
 
@@ -68,6 +66,25 @@ export class Rng {
   /** The key and how far the stream has been drawn, as a plain JSON object. */
   state(): RngState {
     return { algorithm: ALGORITHM, key: [...this.#key], counter: this.#chunk * CHUNK + this.#offset };
+  }
+
+  /**
+   * Continues from where `state` was taken of this generator.
+   * @throws FormatError where `state` is no such description, ConfigError where it is another generator's.
+   */
+  restore(state: RngState): void {
+    this.#checkEager('restore');
+    const { key, counter } = checkState(state);
+    if (key[0] !== this.#key[0] || key[1] !== this.#key[1]) {
+      throw new ConfigError('rng.restore: the state is that of another generator; Rng.fromState makes a new one of it');
+    }
+    this.#seek(counter);
+  }
+
+  #seek(counter: number): void {
+    this.#chunk = Math.floor(counter / CHUNK) - 1;
+    this.#refill();
+    this.#offset = counter % CHUNK;
   }
 
   /**
@@ -227,8 +244,8 @@ export class Rng {
   #checkEager(method: string): void {
     if (currentTrace() === this.#born) return;
     throw new ConfigError(
-      `rng.${method} gives plain numbers, which a function under jit would draw only once, when it is traced; draw a ` +
-        'tensor, or draw outside and pass the result as an argument.',
+      `rng.${method} would happen only once in a function under jit, when it is traced; draw a tensor, or call it ` +
+        'outside and pass the result as an argument.',
     );
   }
 

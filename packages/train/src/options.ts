@@ -3,10 +3,12 @@ import {
   type AnyModule,
   ConfigError,
   type GradientTransformation,
+  type Parameter,
   type Rng,
   type Scalar,
   type Signals,
   type StateDict,
+  type Tensor,
 } from '@ashlar/tensor';
 import type { Batch, BatchIterable, BatchSource } from './batches.ts';
 import { checkWhole } from './check-whole.ts';
@@ -23,6 +25,15 @@ export interface Callback {
   /** Copies saved tensors. */
   loadStateDict?(state: StateDict): void;
 }
+
+/**
+ * Loss and gradients by name, as `lossAndGrads` of `@ashlar/tensor` gives them, which the caller disposes of; so does it of
+ * further tensors in the result. It may run `loss` more than once.
+ */
+export type GradientFunction = (
+  loss: () => Tensor,
+  parameters: ReadonlyMap<string, Parameter>,
+) => { loss: Scalar; grads: Map<string, Tensor> };
 
 export interface EvaluationOptions<B extends Batch> {
   /** Held-out batches; one pass over them is one evaluation. */
@@ -57,6 +68,8 @@ export interface TrainOptions<B extends Batch> {
   readonly objective?: WeightedObjective;
   readonly batches: BatchSource<B>;
   readonly optimizer: GradientTransformation;
+  /** What differentiates. Default `lossAndGrads`; sharpness-aware methods such as `gladGradients` take its place. */
+  readonly gradients?: GradientFunction;
   /** Updates after which training ends. One of `steps` and `epochs` is needed; the first to be reached counts. */
   readonly steps?: number;
   /** Passes over the batches after which training ends. */

@@ -3,6 +3,7 @@ import {
   type AnyModule,
   canJit,
   clone,
+  dispose,
   type Jitted,
   jitAsync,
   keep,
@@ -16,6 +17,7 @@ import {
 } from '@ashlar/tensor';
 import type { Batch } from './batches.ts';
 import type { WeightedObjective } from './objectives.ts';
+import type { GradientFunction } from './options.ts';
 
 /** Graphs after which batches are taken to differ too much for each to be worth its tracing. */
 const MAX_GRAPHS = 16;
@@ -25,6 +27,7 @@ export interface StepFunctionsOptions<B extends Batch> {
   readonly forward: (batch: B) => Signals;
   readonly objective: WeightedObjective;
   readonly optimizer: Optimizer;
+  readonly gradients: GradientFunction | undefined;
   /** Undefined: where the backend can and nothing speaks against it. */
   readonly jit: boolean | undefined;
 }
@@ -48,19 +51,28 @@ export class StepFunctions<B extends Batch> {
   #useJit: boolean;
   readonly #required: boolean;
 
-  constructor({ model, forward, objective, optimizer, jit: asked }: StepFunctionsOptions<B>) {
+  constructor({
+    model,
+    forward,
+    objective,
+    optimizer,
+    gradients: differentiate = lossAndGrads,
+    jit: asked,
+  }: StepFunctionsOptions<B>) {
     // The state of an objective is its own to replace, out of reach of a graph.
     const stateful = (objective.stateDict?.().size ?? 0) > 0;
     this.#required = asked === true;
     this.#useJit = asked ?? (canJit() && !stateful);
     const gradients = (batch: B): LossAndGrads => {
       let weight: Scalar | undefined;
-      const result = lossAndGrads(() => {
+      const { loss, grads, ...more } = differentiate(() => {
         const signals = forward(batch);
+        weight?.dispose();
         weight = keep(clone(objective.weight?.(signals) ?? scalar(1)));
         return objective.compute(signals);
       }, optimizer.parameters);
-      return { ...result, weight: weight as unknown as Scalar };
+      dispose(more);
+      return { loss, grads, weight: weight as unknown as Scalar };
     };
     const parameters = parameterState(optimizer.parameters.values());
     this.gradients = this.#optional(gradients, jitAsync(gradients, { state: [moduleState(model)], name: 'gradients' }));

@@ -59,7 +59,8 @@ export class TrainingRun<B extends Batch> {
     this.#options = options;
     this.#objective = objective;
     this.#optimizer = new Optimizer(model.trainableParameters(), optimizer);
-    this.#functions = new StepFunctions({ ...options, objective, optimizer: this.#optimizer, jit: options.jit });
+    const { gradients, jit } = options;
+    this.#functions = new StepFunctions({ ...options, objective, optimizer: this.#optimizer, gradients, jit });
     this.#rngs = collectRngs(model, rngs);
     this.#evaluationStart = evaluate?.batches.state?.();
     this.best = new BestLoss(earlyStopping);
