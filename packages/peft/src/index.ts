@@ -1,8 +1,9 @@
+export { type AdaptableModule, AdapterLayer } from './adapter-layer.ts';
 export type { CombinationType } from './lora/combine.ts';
 export type { CheckedLoraConfig, LoraConfig, LoraInit } from './lora/config.ts';
 export { LoraConv2d } from './lora/conv2d.ts';
 export { LoraEmbedding } from './lora/embedding.ts';
-export { type AdaptableModule, type LoraAdapter, type LoraAdapterOptions, LoraLayer } from './lora/layer.ts';
+export { type LoraAdapter, type LoraAdapterOptions, LoraLayer } from './lora/layer.ts';
 export { LoraLinear } from './lora/linear.ts';
 export { LoraModel, loadLora, lora } from './lora/lora.ts';
 export type { TargetOptions } from './match.ts';
