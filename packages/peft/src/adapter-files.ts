@@ -9,12 +9,64 @@ import {
   util,
   writeFileAtomic,
 } from '@ashlar/tensor';
+import type { TargetOptions } from './match.ts';
 
 export const CONFIG_FILE = 'adapter_config.json';
 const TENSORS_FILE = 'adapter_model.safetensors';
 
 /** What `peft` puts before the path of a module in a file. */
 export const PREFIX = 'base_model.model.';
+
+/** `TargetOptions` under their names in `adapter_config.json`. */
+export const TARGET_FIELDS: Readonly<Record<string, keyof TargetOptions>> = {
+  target_modules: 'targetModules',
+  exclude_modules: 'excludeModules',
+  modules_to_save: 'modulesToSave',
+  layers_to_transform: 'layersToTransform',
+  layers_pattern: 'layersPattern',
+};
+
+/** Fields that every adapter of ours has and that say nothing of what it computes. */
+const COMMON_FIELDS = ['peft_type', 'task_type', 'base_model_name_or_path', 'inference_mode'];
+
+/** The object of an `adapter_config.json` for a method that `peft` does not have: `fields` name its options. */
+export function ownConfig<Options extends object>(
+  type: string,
+  options: Options,
+  fields: Readonly<Record<string, keyof Options>>,
+  baseModel?: string,
+): Record<string, unknown> {
+  const json: Record<string, unknown> = { peft_type: type, task_type: null };
+  Object.assign(json, { base_model_name_or_path: baseModel ?? null, inference_mode: true });
+  for (const [name, option] of Object.entries(fields)) json[name] = options[option] ?? null;
+  return json;
+}
+
+/** The options in such an object. @throws FormatError for another kind of adapter, or fields that are unknown. */
+export function ownOptions<Options extends object>(
+  type: string,
+  json: Readonly<Record<string, unknown>>,
+  fields: Readonly<Record<string, keyof Options>>,
+  source: string,
+): Options {
+  if (json.peft_type !== type) {
+    throw new FormatError(`${source}: peft_type is ${JSON.stringify(json.peft_type)}, not "${type}".`);
+  }
+  const unknown = Object.keys(json).filter((name) => !Object.hasOwn(fields, name) && !COMMON_FIELDS.includes(name));
+  if (unknown.length > 0) throw new FormatError(`${source}: unknown fields ${unknown.join(', ')}.`);
+  const known = Object.entries(fields).filter(([name]) => Object.hasOwn(json, name) && json[name] !== null);
+  return Object.fromEntries(known.map(([name, option]) => [option, json[name]])) as Options;
+}
+
+/** Runs `check` on what stands in a file: its errors name the file. */
+export function namingSource<T>(source: string, check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (error instanceof Error) error.message = `${source}: ${error.message}`;
+    throw error;
+  }
+}
 
 /** Writes the two files of an adapter; the tensors first, so that a config never stands without them. */
 export async function writeAdapterFiles(

@@ -8,3 +8,14 @@ export { LoraLinear } from './lora/linear.ts';
 export { LoraModel, loadLora, lora } from './lora/lora.ts';
 export type { TargetOptions } from './match.ts';
 export * from './method.ts';
+export {
+  type CheckedSVFitConfig,
+  type EnergyKind,
+  loadSVFit,
+  rankForEnergy,
+  type SVFitBase,
+  type SVFitConfig,
+  SVFitLayer,
+  SVFitModel,
+  svfit,
+} from './svfit.ts';

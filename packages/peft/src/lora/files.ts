@@ -1,5 +1,12 @@
 import { FormatError, type Tensor } from '@ashlar/tensor';
-import { CONFIG_FILE, readAdapterConfig, readAdapterTensors, writeAdapterFiles } from '../adapter-files.ts';
+import {
+  CONFIG_FILE,
+  namingSource,
+  readAdapterConfig,
+  readAdapterTensors,
+  TARGET_FIELDS,
+  writeAdapterFiles,
+} from '../adapter-files.ts';
 import { type CheckedLoraConfig, checkLoraConfig, type LoraConfig } from './config.ts';
 
 /** The fields of `adapter_config.json` that are options here. */
@@ -7,11 +14,7 @@ const FIELDS: Readonly<Record<string, keyof LoraConfig>> = {
   r: 'r',
   lora_alpha: 'loraAlpha',
   lora_dropout: 'loraDropout',
-  target_modules: 'targetModules',
-  exclude_modules: 'excludeModules',
-  modules_to_save: 'modulesToSave',
-  layers_to_transform: 'layersToTransform',
-  layers_pattern: 'layersPattern',
+  ...TARGET_FIELDS,
   rank_pattern: 'rankPattern',
   alpha_pattern: 'alphaPattern',
   use_rslora: 'useRslora',
@@ -75,20 +78,9 @@ export function fromPeftConfig(json: unknown, source: string = CONFIG_FILE): Che
     config.unknownFields = Object.fromEntries(unknown);
     console.warn(`${source}: unknown fields are kept but have no effect: ${[...unknown.keys()].join(', ')}.`);
   }
-  for (const name of ['rankPattern', 'alphaPattern']) {
-    const value = config[name];
-    if (value !== undefined && (typeof value !== 'object' || Array.isArray(value))) {
-      throw new FormatError(`${source}: ${name} must be an object from name patterns to numbers.`);
-    }
-  }
   // `peft` writes the layer selection of a pattern config as null or an empty list.
   if (Array.isArray(config.layersToTransform) && config.layersToTransform.length === 0) delete config.layersToTransform;
-  try {
-    return checkLoraConfig(config as LoraConfig);
-  } catch (error) {
-    if (error instanceof Error) error.message = `${source}: ${error.message}`;
-    throw error;
-  }
+  return namingSource(source, () => checkLoraConfig(config as LoraConfig));
 }
 
 /** The object that `peft` writes into `adapter_config.json` for `config`. */
