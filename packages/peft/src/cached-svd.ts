@@ -80,7 +80,7 @@ function write(path: string, content: readonly Uint8Array[]): void {
     fs.writeFileSync(temporary, Buffer.concat(content));
     fs.renameSync(temporary, path);
   } catch (error) {
-    fs.rmSync(temporary, { force: true });
+    if (fs.existsSync(temporary)) fs.rmSync(temporary);
     throw new ConfigError(`cacheDir '${dirname(path)}' cannot be written: ${(error as Error).message}.`);
   }
 }

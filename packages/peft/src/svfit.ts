@@ -270,15 +270,14 @@ export class SVFitLayer extends AdapterLayer<SVFitBase> {
 }
 
 /**
- * SVFit (2024): the singular values of pretrained weights train, their singular vectors stay. `r` numbers per layer, the
+ * SVFit: the singular values of pretrained weights train, their singular vectors stay. `r` numbers per layer, the
  * model unchanged at the start, merged without a trace. It re-weights what a layer does and makes nothing new: where new
  * features are needed LoRA goes further. Train with a rate 10 to 50 times LoRA's (1e-3 ... 1e-1) and without weight decay,
  * which would shrink the pretrained map.
  *
  * Setting it up decomposes every weight: see `svd` and `cacheDir`. Nothing is drawn from `AttachOptions.rng`.
  *
- * Source: "SVFit: Parameter-Efficient Fine-Tuning of Large Pre-Trained Models Using Singular Values" (2024,
- * arXiv 2409.05926).
+ * Source: Sun et al. 2024, arXiv 2409.05926.
  * @throws ConfigError for options out of range, an `r` above `min(out, in)`, a weight of zeros, or a layer that carries
  *   another adapter; NumericsError for a weight that is not finite.
  */

@@ -78,6 +78,12 @@ export function fromPeftConfig(json: unknown, source: string = CONFIG_FILE): Che
     config.unknownFields = Object.fromEntries(unknown);
     console.warn(`${source}: unknown fields are kept but have no effect: ${[...unknown.keys()].join(', ')}.`);
   }
+  for (const name of ['rankPattern', 'alphaPattern']) {
+    const value = config[name];
+    if (value !== undefined && (typeof value !== 'object' || Array.isArray(value))) {
+      throw new FormatError(`${source}: ${name} must be an object from name patterns to numbers.`);
+    }
+  }
   // `peft` writes the layer selection of a pattern config as null or an empty list.
   if (Array.isArray(config.layersToTransform) && config.layersToTransform.length === 0) delete config.layersToTransform;
   return namingSource(source, () => checkLoraConfig(config as LoraConfig));
