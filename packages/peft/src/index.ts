@@ -1,4 +1,5 @@
 export { type AdaptableModule, AdapterLayer } from './adapter-layer.ts';
+export { loadAdapter } from './load.ts';
 export type { CombinationType } from './lora/combine.ts';
 export type { CheckedLoraConfig, LoraConfig, LoraInit } from './lora/config.ts';
 export { LoraConv2d } from './lora/conv2d.ts';
