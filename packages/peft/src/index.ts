@@ -1,5 +1,17 @@
 export { type AdaptableModule, AdapterLayer } from './adapter-layer.ts';
 export { loadAdapter } from './load.ts';
+export {
+  type CheckedLofitConfig,
+  dpoLoss,
+  type Head,
+  type HeadSelectionOptions,
+  type LofitConfig,
+  LofitHeads,
+  LofitModel,
+  loadLofit,
+  lofit,
+  selectHeads,
+} from './lofit.ts';
 export type { CombinationType } from './lora/combine.ts';
 export type { CheckedLoraConfig, LoraConfig, LoraInit } from './lora/config.ts';
 export { LoraConv2d } from './lora/conv2d.ts';

@@ -1,5 +1,6 @@
 import { type AnyModule, FormatError } from '@ashlar/tensor';
 import { readAdapterConfig } from './adapter-files.ts';
+import { loadLofit } from './lofit.ts';
 import { loadLora } from './lora/lora.ts';
 import type { AdapterHandle, AttachOptions } from './method.ts';
 import { loadSVFit } from './svfit.ts';
@@ -9,6 +10,7 @@ type Loader = (model: AnyModule, dir: string, options?: AttachOptions) => Promis
 /** By `peft_type`. */
 const LOADERS: Readonly<Record<string, Loader>> = {
   LORA: loadLora,
+  LOFIT: loadLofit,
   SVFIT: loadSVFit,
 };
 
