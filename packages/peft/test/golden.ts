@@ -26,6 +26,8 @@ import {
   svd,
   type Tensor,
   type Tensor2D,
+  tensor1d,
+  tensor2d,
   tidy,
   zerosLike,
 } from '@ashlar/tensor';
@@ -256,7 +258,7 @@ export default defineGolden({
     const grad_l1 = tidy(() => grads((x: Tensor) => l1(x, l1_lambda))([A])[0]);
     return {
       head_norms,
-      top_heads: topHeads(scores, k).map((i) => [Math.floor(i / heads), i % heads]),
+      top_heads: tensor2d(topHeads(scores, k).map((i) => [Math.floor(i / heads), i % heads])),
       l1_penalty,
       grad_l1,
     };
@@ -312,7 +314,14 @@ export default defineGolden({
     second.unload();
     model.dispose();
     labels.dispose();
-    return { stage1_losses, A_final, head_norms, selected_head: chosen[0], stage2_losses, v_final };
+    return {
+      stage1_losses,
+      A_final,
+      head_norms: tensor1d(head_norms),
+      selected_head: chosen[0],
+      stage2_losses,
+      v_final,
+    };
   },
 
   'svfit/linear': (inputs: SVFitCase & { grad_output: Tensor }) =>
