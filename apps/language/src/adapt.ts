@@ -1,6 +1,6 @@
 import { evaluationBatches, packTokens, TokenBatches } from '@ashlar/data';
 import { adamw, chain, clipByGlobalNorm, warmupCosine } from '@ashlar/optim';
-import type { LoraModel } from '@ashlar/peft';
+import type { AdapterHandle } from '@ashlar/peft';
 import { ConfigError, Rng, type Tensor } from '@ashlar/tensor';
 import { crossEntropyObjective, evaluate, perplexity, type TrainEvent, train } from '@ashlar/train';
 import type { Document } from './corpora.ts';
@@ -47,7 +47,7 @@ export interface AdaptOptions {
 /** A model being adapted. */
 export interface Adaptation {
   /** The adapter; undefined for full fine-tuning. */
-  adapter: LoraModel | undefined;
+  adapter: AdapterHandle | undefined;
   /** Going through them does the work, see `train` of @ashlar/train. */
   events: AsyncGenerator<TrainEvent, void, void>;
 }

@@ -1,5 +1,5 @@
 import type { CausalLM } from '@ashlar/models';
-import { attach, type LoraConfig, type LoraModel, lora } from '@ashlar/peft';
+import { type AdapterHandle, attach, type LoraConfig, lora, svfit } from '@ashlar/peft';
 import { ConfigError, closestNames, type Rng } from '@ashlar/tensor';
 
 export interface MethodOptions {
@@ -20,15 +20,21 @@ export interface Method {
   /** The learning rate that suits it. */
   learningRate: number;
   /** Freezes and extends the model; without an adapter everything trains. */
-  attach(model: CausalLM, options: MethodOptions): LoraModel | undefined;
+  attach(model: CausalLM, options: MethodOptions): AdapterHandle | undefined;
 }
 
 const withLora =
   (config: LoraConfig, alphaFactor = 2) =>
-  (model: CausalLM, { rank, alpha = alphaFactor * rank, targets, dropout, rng }: MethodOptions): LoraModel =>
+  (model: CausalLM, { rank, alpha = alphaFactor * rank, targets, dropout, rng }: MethodOptions): AdapterHandle =>
     attach(model, lora({ r: rank, loraAlpha: alpha, targetModules: targets, loraDropout: dropout, ...config }), {
       rng,
     });
+
+/** @throws ConfigError for options of LoRA that a method does not have. */
+function withoutLoraOptions(method: string, { alpha, dropout }: MethodOptions): void {
+  if (alpha !== undefined) throw new ConfigError(`alpha is ${alpha}; method '${method}' has no such scaling.`);
+  if (dropout > 0) throw new ConfigError(`dropout is ${dropout}; method '${method}' has none.`);
+}
 
 /** The methods of `adapt --method`, by name. */
 export const METHODS: Readonly<Record<string, Method>> = {
@@ -51,6 +57,14 @@ export const METHODS: Readonly<Record<string, Method>> = {
     description: 'LoRA that starts from the principal components of the weights (Meng et al. 2024)',
     learningRate: 1e-3,
     attach: withLora({ initLoraWeights: 'pissa' }, 1),
+  },
+  svfit: {
+    description: 'the leading singular values of the weights train: a handful of numbers (Sun et al. 2024)',
+    learningRate: 2e-2,
+    attach: (model, options) => {
+      withoutLoraOptions('svfit', options);
+      return attach(model, svfit({ r: options.rank, targetModules: options.targets }));
+    },
   },
   full: {
     description: 'full fine-tuning: every weight trains',

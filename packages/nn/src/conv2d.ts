@@ -93,6 +93,16 @@ export class Conv2d extends Module {
     if (x.rank !== 4 || x.shape[1] !== this.inChannels) {
       throw new ShapeError(`This layer takes [batch, ${this.inChannels}, height, width], not [${x.shape}].`);
     }
+    const convolved = this.convolve(x, this.weight.value);
+    return this.bias === undefined ? convolved : add(convolved, reshape(this.bias.value, [1, -1, 1, 1]));
+  }
+
+  /**
+   * The convolution of this layer with other weights, `[out', in / groups, kernelHeight, kernelWidth]`, and no bias:
+   * `[batch, in, height, width]` to `[batch, out', height', width']`.
+   * @throws ShapeError unless `x` has at least the kernel's extent.
+   */
+  convolve(x: Tensor, weight: Tensor): Tensor {
     const [vertical, horizontal] = this.padding;
     for (const [axis, kernel] of this.kernelSize.entries()) {
       const extent = this.dilation[axis] * (kernel - 1) + 1;
@@ -111,23 +121,21 @@ export class Conv2d extends Module {
             [horizontal, horizontal],
             [0, 0],
           ]);
-    const convolved = transpose(this.#convolve(padded as Tensor4D), [0, 3, 1, 2]);
-    return this.bias === undefined ? convolved : add(convolved, reshape(this.bias.value, [1, -1, 1, 1]));
+    return transpose(this.#convolve(padded as Tensor4D, transpose(weight, [2, 3, 1, 0]) as Tensor4D), [0, 3, 1, 2]);
   }
 
-  /** On `[batch, height, width, in]`. */
-  #convolve(x: Tensor4D): Tensor4D {
-    const { groups, inChannels, outChannels, dilation } = this;
+  /** On `[batch, height, width, in]`, with a kernel `[kernelHeight, kernelWidth, in / groups, out]`. */
+  #convolve(x: Tensor4D, kernel: Tensor4D): Tensor4D {
+    const { groups, inChannels, dilation } = this;
     // tfjs takes no stride together with a dilation: convolve everywhere, then keep every stride-th place.
     const thinned = Math.max(...this.stride) > 1 && Math.max(...dilation) > 1;
     const stride: [number, number] = thinned ? [1, 1] : this.stride;
-    const kernel = transpose(this.weight.value, [2, 3, 1, 0]) as Tensor4D;
     const convolve = (x: Tensor4D, kernel: Tensor4D): Tensor4D => conv2d(x, kernel, stride, 'valid', 'NHWC', dilation);
     let y: Tensor4D;
     if (groups === 1) {
       y = convolve(x, kernel);
     } else if (groups === inChannels) {
-      const depthwise: Tensor4D = reshape(kernel, [...this.kernelSize, inChannels, outChannels / inChannels]);
+      const depthwise: Tensor4D = reshape(kernel, [...this.kernelSize, inChannels, kernel.shape[3] / inChannels]);
       y = depthwiseConv2d(x, depthwise, stride, 'valid', 'NHWC', dilation);
     } else {
       const kernels = split(kernel, groups, 3) as Tensor4D[];

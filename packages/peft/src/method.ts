@@ -26,13 +26,19 @@ export interface AdapterHandle {
   parameters(): Map<string, Parameter>;
   /** Share of the model's numbers that train. */
   readonly trainableFraction: number;
-  merge(): void;
+  /** Adds the adapters to the base weights. @param options.safe refuse weights that are not finite. */
+  merge(options?: { safe?: boolean }): void;
   unmerge(): void;
   enable(): void;
   disable(): void;
-  save(dir: string): Promise<void>;
+  /** @param options.baseModel written as `base_model_name_or_path`. */
+  save(dir: string, options?: { baseModel?: string }): Promise<void>;
   load(dir: string, options?: AttachOptions): Promise<void>;
   describe(): AdapterDescription[];
+  /** Merges for good and gives the plain model back. */
+  mergeAndUnload(options?: { safe?: boolean }): AnyModule;
+  /** Gives the model back as it was. */
+  unload(): AnyModule;
 }
 
 /** A configured adapter method, ready to be attached to a model. */

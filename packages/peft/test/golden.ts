@@ -1,46 +1,57 @@
+import { type CausalLM, createModel } from '@ashlar/models';
 import { Conv1D, Conv2d, Embedding, Linear } from '@ashlar/nn';
-import { adam, Optimizer } from '@ashlar/optim';
+import { adamw, Optimizer } from '@ashlar/optim';
 import {
   type AnyModule,
   abs,
   add,
   cast,
   crossEntropy,
-  dispose,
   disposeMap,
+  euclideanNorm,
+  gather,
   grads,
-  l2Normalize,
   loadSafetensors,
   lossAndGrads,
   Module,
   matMul,
   max,
-  mul,
-  Parameter,
+  type Parameter,
   Rng,
+  range,
+  relu,
+  reshape,
+  slice,
+  stack,
   svd,
   type Tensor,
   type Tensor2D,
   tensor1d,
+  tensor2d,
   tidy,
-  zeros,
+  zerosLike,
 } from '@ashlar/tensor';
 import { defineGolden, type GoldenInputs, type GoldenOutputs } from '../../../tooling/golden/src/define-golden.ts';
 import {
   attach,
-  type GladRule,
-  gladGradients,
-  gradientsAt,
+  type Head,
+  type LofitHeads,
+  type LofitModel,
   type LoraConfig,
   type LoraLayer,
   type LoraModel,
+  lofit,
   lora,
-  regularizeGradient,
-  sharpnessPerturbation,
+  rankForEnergy,
+  type SVFitLayer,
+  type SVFitModel,
+  svfit,
 } from '../src/index.ts';
+import { l1, topHeads } from '../src/lofit.ts';
 import { combineFactors } from '../src/lora/combine.ts';
 import { fromPeftConfig } from '../src/lora/files.ts';
 import { matchesTarget, patternKey, type TargetOptions } from '../src/match.ts';
+import { gladGolden } from './golden-glad.ts';
 
 class Holder extends Module {
   layer: AnyModule;
@@ -136,147 +147,276 @@ interface ForwardCase extends LayerCase {
   grad_output: Tensor;
 }
 
-/** A layer's weight with LoRA: `W + (alpha / r) B A`. */
-const adapted = (weight: Tensor, a: Tensor, b: Tensor, scaling: number): Tensor =>
-  add(weight, mul(matMul(b, a), scaling));
-
-/** Mean cross-entropy of `scale cos(image, text)` over the classes. */
-function contrastiveLoss(image: Tensor, text: Tensor, labels: Tensor, scale: number): { logits: Tensor; loss: Tensor } {
-  const logits = mul(matMul(l2Normalize(image), l2Normalize(text), false, true), scale);
-  return { logits, loss: crossEntropy(logits, cast(labels, 'int32')) };
-}
-
-const parametersOf = (tensors: Record<string, Tensor>): Map<string, Parameter> =>
-  new Map(Object.entries(tensors).map(([name, tensor]) => [name, new Parameter(tensor.clone())]));
-
-/** The gradient, the step uphill and the gradient there. The parameters are disposed of unless they are to be kept. */
-function twoGradients(
-  loss: () => Tensor,
-  parameters: Map<string, Parameter>,
-  rho: number,
-  { keep = false } = {},
-): Record<'gradient' | 'perturbation' | 'reference', Record<string, Tensor>> {
-  const here = lossAndGrads(loss, parameters);
-  const perturbation = sharpnessPerturbation(here.grads, rho);
-  const there = gradientsAt(loss, parameters, perturbation);
-  here.loss.dispose();
-  there.loss.dispose();
-  if (!keep) for (const parameter of parameters.values()) parameter.dispose();
-  const [gradient, step, reference] = [here.grads, perturbation, there.grads].map((map) => Object.fromEntries(map));
-  return { gradient, perturbation: step, reference };
-}
-
-interface RulesCase extends GoldenInputs {
-  lambda: number;
-  gradient: Record<string, Tensor>;
-  reference: Record<string, Tensor>;
-}
-
-interface TwoTowers extends GoldenInputs {
-  image_weight: Tensor;
-  text_weight: Tensor;
-  image_lora_A: Tensor;
-  image_lora_B: Tensor;
-  text_lora_A: Tensor;
-  text_lora_B: Tensor;
+interface SVFitCase extends GoldenInputs {
   r: number;
-  lora_alpha: number;
+  weight: Tensor;
+  bias?: Tensor;
   x: Tensor;
-  class_inputs: Tensor;
-  labels: Tensor;
-  logit_scale: number;
-  rho: number;
-  lr: number;
-  lambda: number;
+  sigma: Tensor;
+}
+
+/** Attaches SVFit to `layer`; `run` gets it with sigma as it starts, and disposes of nothing. */
+function withSVFit(
+  layer: AnyModule,
+  r: number,
+  run: (adapted: SVFitLayer, handle: SVFitModel) => GoldenOutputs,
+): GoldenOutputs {
+  const holder = new Holder(layer);
+  const handle = attach(holder, svfit({ targetModules: ['layer'], r }));
+  const outputs = run(handle.layers.get('layer') as SVFitLayer, handle);
+  handle.unload();
+  holder.dispose();
+  return outputs;
+}
+
+/** `W - U diag(S) V^T`: what is left of the weight without the directions that train. */
+function residual(adapted: SVFitLayer): Tensor {
+  const sigma = adapted.svfit_sigma as Parameter;
+  const trained = sigma.exchange(zerosLike(sigma.stored));
+  const left = tidy(() => add(adapted.base_layer.weight.stored, adapted.deltaWeight()));
+  sigma.assign(trained);
+  return left;
+}
+
+interface LofitCase extends GoldenInputs {
+  num_heads: number;
+  num_kv_heads?: number;
+  head_dim: number;
+  rope_base?: number;
+  x: Tensor;
+  q_proj: Tensor;
+  k_proj: Tensor;
+  v_proj: Tensor;
+  o_proj: Tensor;
+}
+
+/** A Llama's attention layer with the weights of `inputs`. */
+function attention(inputs: LofitCase): { model: CausalLM; layer: AnyModule; run(x: Tensor): Tensor } {
+  const { num_heads, num_kv_heads = num_heads, head_dim, rope_base = 10000, x } = inputs;
+  const model = createModel(
+    {
+      model_type: 'llama',
+      vocab_size: 1,
+      hidden_size: x.shape[2],
+      intermediate_size: 1,
+      num_hidden_layers: 1,
+      num_attention_heads: num_heads,
+      num_key_value_heads: num_kv_heads,
+      head_dim,
+      rope_theta: rope_base,
+    },
+    { rng },
+  );
+  const layer = model.getSubmodule('model.layers.0.self_attn');
+  for (const name of ['q_proj', 'k_proj', 'v_proj', 'o_proj'] as const) {
+    layer.getParameter(`${name}.weight`).assign(inputs[name].clone());
+  }
+  const run = (input: Tensor): Tensor =>
+    tidy(() => layer.apply(input, { positions: range(0, input.shape[1] as number, 1, 'int32') }));
+  return { model, layer, run };
+}
+
+const ATTENTION_OUTPUT = 'model.layers.0.self_attn.o_proj';
+
+/** Forward and backward with scalings and offsets of all heads. */
+function scaledAndShifted(inputs: LofitCase & { A: Tensor; v: Tensor; grad_output: Tensor }): GoldenOutputs {
+  const { model, run } = attention(inputs);
+  const { x, grad_output } = inputs;
+  const y_base = run(x);
+  const handle = attach(model, lofit({ scale: true }));
+  const { A, v } = handle.layers.get(ATTENTION_OUTPUT) as LofitHeads;
+  A?.assign(inputs.A.clone());
+  v?.assign(inputs.v.clone());
+  const y = run(x);
+  const [grad_x, grad_A, grad_v] = tidy(() =>
+    grads((input: Tensor) => run(input))([x, A?.stored, v?.stored] as Tensor[], grad_output),
+  );
+  handle.unload();
+  model.dispose();
+  return { y_base, y, grad_A, grad_v, grad_x };
 }
 
 export default defineGolden({
-  'glad/gradient_rules': ({ lambda, gradient, reference }: RulesCase) => {
-    const [g, r] = [gradient, reference].map((tensors) => new Map(Object.entries(tensors)));
-    const steer = (rule: GladRule, scope: 'global' | 'tensor') =>
-      Object.fromEntries(regularizeGradient(g, r, { rule, scope, lambda }));
+  ...gladGolden,
+
+  'lofit/attention_scale_and_bias': scaledAndShifted,
+
+  'lofit/attention_bias_only_gqa': (inputs: LofitCase & { A: Tensor; v: Tensor; grad_output: Tensor }) => {
+    const outputs = scaledAndShifted(inputs);
+    const { model } = attention(inputs);
+    const handle = attach(model, lofit());
+    handle.layers.get(ATTENTION_OUTPUT)?.v?.assign(inputs.v.clone());
+    handle.merge();
+    const equivalent_o_proj_bias = model.getParameter(`${ATTENTION_OUTPUT}.bias`).stored.clone();
+    handle.unload();
+    model.dispose();
+    return { ...outputs, equivalent_o_proj_bias };
+  },
+
+  'lofit/head_selection': ({ A, k, l1_lambda }: { A: Tensor; k: number; l1_lambda: number }) => {
+    const heads = A.shape[1] as number;
+    const head_norms = tidy(() => euclideanNorm(A, 2));
+    const scores = Array.from(head_norms.dataSync());
+    const l1_penalty = l1(A, l1_lambda);
+    const grad_l1 = tidy(() => grads((x: Tensor) => l1(x, l1_lambda))([A])[0]);
     return {
-      blend_global: steer('blend', 'global'),
-      project_global: steer('project', 'global'),
-      project_tensor: steer('project', 'tensor'),
-      decompose_global: steer('decompose', 'global'),
-      decompose_tensor: steer('decompose', 'tensor'),
+      head_norms,
+      top_heads: tensor2d(topHeads(scores, k).map((i) => [Math.floor(i / heads), i % heads])),
+      l1_penalty,
+      grad_l1,
     };
   },
 
-  'glad/zero_gradients': (inputs: { gradient: number[]; zero: number[]; rho: number; lambda: number }) => {
-    const [g, zero] = [inputs.gradient, inputs.zero].map((list) => new Map([['p', tensor1d(list)]]));
-    const { lambda } = inputs;
-    const only = (map: Map<string, Tensor>): Tensor => map.get('p') as Tensor;
-    const outputs = {
-      blend_zero_reference: only(regularizeGradient(g, zero, { lambda })),
-      project_zero_reference: only(regularizeGradient(g, zero, { rule: 'project', lambda })),
-      perturbation_of_zero_gradient: only(sharpnessPerturbation(zero, inputs.rho)),
-      blend_zero_gradient: only(regularizeGradient(zero, g, { lambda })),
+  'lofit/two_stage_training': (
+    inputs: LofitCase & {
+      labels: Tensor;
+      readout: Tensor;
+      A_init: Tensor;
+      v_init: Tensor;
+      l1_lambda: number;
+      lr: number;
+      steps: number;
+      k: number;
+    },
+  ) => {
+    const { model, run } = attention(inputs);
+    const { x, readout, l1_lambda, lr, steps, k } = inputs;
+    const labels = cast(inputs.labels, 'int32');
+    const stage = (handle: LofitModel): number[] => {
+      const parameters = handle.parameters();
+      const optimizer = new Optimizer(parameters, adamw({ learningRate: lr, weightDecay: 0 }));
+      const objective = (): Tensor => {
+        const y = run(x);
+        const last = reshape(slice(y, [0, (y.shape[1] as number) - 1, 0], [-1, 1, -1]), [y.shape[0], -1]);
+        return add(crossEntropy(matMul(last, readout, false, true), labels), handle.l1Penalty(l1_lambda));
+      };
+      const losses: number[] = [];
+      for (let step = 0; step < steps; step++) {
+        const { loss, grads } = lossAndGrads(objective, parameters);
+        losses.push(loss.dataSync()[0]);
+        optimizer.step(grads);
+        loss.dispose();
+        disposeMap(grads);
+      }
+      optimizer.dispose();
+      return losses;
     };
-    disposeMap(g);
-    disposeMap(zero);
-    return outputs;
+    const first = attach(model, lofit({ scale: true, offset: false }));
+    const { A } = first.layers.get(ATTENTION_OUTPUT) as LofitHeads;
+    A?.assign(inputs.A_init.clone());
+    const stage1_losses = stage(first);
+    const A_final = A?.stored.clone();
+    const head_norms = first.scores();
+    const chosen = topHeads(head_norms, k);
+    first.unload();
+    const second = attach(model, lofit({ heads: chosen.map((head): Head => [0, head]) }));
+    const { v } = second.layers.get(ATTENTION_OUTPUT) as LofitHeads;
+    v?.assign(gather(inputs.v_init, chosen));
+    const stage2_losses = stage(second);
+    const v_final = tidy(() => reshape(v?.stored as Tensor, k === 1 ? [-1] : [k, -1]));
+    second.unload();
+    model.dispose();
+    labels.dispose();
+    return {
+      stage1_losses,
+      A_final,
+      head_norms: tensor1d(head_norms),
+      selected_head: chosen[0],
+      stage2_losses,
+      v_final,
+    };
   },
 
-  'glad/first_step_from_zero_B': (inputs: {
-    image_weight: Tensor;
-    lora_A: Tensor;
-    text: Tensor;
+  'svfit/linear': (inputs: SVFitCase & { grad_output: Tensor }) =>
+    withSVFit(linear(inputs), inputs.r, (adapted, handle) => {
+      const { x, sigma, grad_output } = inputs;
+      const own = adapted.svfit_sigma as Parameter;
+      const outputs = {
+        sigma_init: own.stored.clone(),
+        all_singular_values: singularValues(inputs.weight),
+        residual_weight: residual(adapted),
+        y_at_init: adapted.apply(x),
+      };
+      own.assign(sigma.clone());
+      const gradients = tidy(() =>
+        grads((input: Tensor) => adapted.apply(input))([x, own.stored] as Tensor[], grad_output),
+      );
+      const [grad_x, grad_sigma] = gradients;
+      const y = adapted.apply(x);
+      const delta_weight = adapted.deltaWeight();
+      handle.merge();
+      const merged_weight = adapted.base_layer.weight.stored.clone();
+      return { ...outputs, y, grad_sigma, grad_x, merged_weight, delta_weight };
+    }),
+
+  'svfit/conv2d': (inputs: SVFitCase & { stride?: number; padding?: number; dilation?: number; groups?: number }) => {
+    const { weight, bias, x, sigma, r, stride, padding, dilation, groups = 1 } = inputs;
+    const [outChannels, perGroup, ...kernel] = weight.shape as [number, number, number, number];
+    const options = { stride, padding, dilation, groups, bias: bias !== undefined, rng };
+    const layer = withWeights(new Conv2d(perGroup * groups, outChannels, kernel, options), weight, bias);
+    return withSVFit(layer, r, (adapted, handle) => {
+      const own = adapted.svfit_sigma as Parameter;
+      const outputs = { sigma_init: own.stored.clone(), residual_weight: residual(adapted) };
+      own.assign(sigma.clone());
+      const y = adapted.apply(x);
+      handle.merge();
+      return { ...outputs, effective_weight: layer.weight.stored.clone(), y };
+    });
+  },
+
+  'svfit/rank_for_energy': ({ weight, thresholds }: { weight: Tensor; thresholds: number[] }) => {
+    const singular_values = singularValues(weight);
+    const values = singular_values.dataSync();
+    const squares = Array.from(values, (value) => value ** 2);
+    const sum = (terms: readonly number[]): number => terms.reduce((total, term) => total + term, 0);
+    const cumulative = squares.map((_, i) => sum(squares.slice(0, i + 1)) / sum(squares));
+    return {
+      singular_values,
+      cumulative_energy: { shape: [cumulative.length], data: cumulative },
+      rank_squared: thresholds.map((tau) => rankForEnergy(values, tau)),
+      rank_linear: thresholds.map((tau) => rankForEnergy(values, tau, 'linear')),
+    };
+  },
+
+  'svfit/train_three_steps': (inputs: {
+    r: number;
+    weight_1: Tensor;
+    bias_1?: Tensor;
+    weight_2: Tensor;
+    bias_2?: Tensor;
     x: Tensor;
     labels: Tensor;
-    logit_scale: number;
-    rho: number;
-    scaling: number;
+    lr: number;
   }) => {
-    const b = zeros([inputs.image_weight.shape[0], inputs.lora_A.shape[0]]);
-    const parameters = parametersOf({ A: inputs.lora_A, B: b });
-    b.dispose();
-    const loss = (): Tensor => {
-      const [A, B] = [...parameters.values()].map((parameter) => parameter.value);
-      const image = matMul(inputs.x, adapted(inputs.image_weight, A, B, inputs.scaling), false, true);
-      return contrastiveLoss(image, inputs.text, inputs.labels, inputs.logit_scale).loss;
-    };
-    const { gradient, reference, perturbation } = twoGradients(loss, parameters, inputs.rho);
-    dispose(perturbation);
-    return {
-      grad_A: gradient.A,
-      grad_B: gradient.B,
-      reference_A: reference.A,
-      reference_B: reference.B,
-    };
-  },
-
-  'glad/full_step': (inputs: TwoTowers) => {
-    const { image_lora_A, image_lora_B, text_lora_A, text_lora_B, rho, lr, lambda } = inputs;
-    const parameters = parametersOf({ image_lora_A, image_lora_B, text_lora_A, text_lora_B });
-    const scaling = inputs.lora_alpha / inputs.r;
-    const run = (): { logits: Tensor; loss: Tensor } => {
-      const [imageA, imageB, textA, textB] = [...parameters.values()].map((parameter) => parameter.value);
-      const image = matMul(inputs.x, adapted(inputs.image_weight, imageA, imageB, scaling), false, true);
-      const text = matMul(inputs.class_inputs, adapted(inputs.text_weight, textA, textB, scaling), false, true);
-      return contrastiveLoss(image, text, inputs.labels, inputs.logit_scale);
-    };
-    const logits = tidy(() => run().logits);
-    const { gradient, reference, perturbation } = twoGradients(() => run().loss, parameters, rho, { keep: true });
-    const glad = gladGradients(() => run().loss, parameters, { rho, lambda });
-    const optimizer = new Optimizer(parameters, adam({ learningRate: lr }));
-    optimizer.step(glad.grads);
+    const model = new Tree();
+    const first = linear({ weight: inputs.weight_1, bias: inputs.bias_1 });
+    const second = linear({ weight: inputs.weight_2, bias: inputs.bias_2 });
+    model.put('first', first);
+    model.put('second', second);
+    const handle = attach(model, svfit({ targetModules: ['first', 'second'], r: inputs.r }));
+    const [one, two] = [...handle.layers.values()];
+    const parameters = handle.parameters();
+    const optimizer = new Optimizer(parameters, adamw({ learningRate: inputs.lr, weightDecay: 0 }));
+    const labels = cast(inputs.labels, 'int32');
+    const losses: number[] = [];
+    const sigmas: [Tensor, Tensor][] = [];
+    for (let step = 0; step < 3; step++) {
+      const { loss, grads } = lossAndGrads(
+        () => crossEntropy(two.apply(relu(one.apply(inputs.x))), labels),
+        parameters,
+      );
+      losses.push(loss.dataSync()[0]);
+      optimizer.step(grads);
+      sigmas.push([one, two].map(({ svfit_sigma }) => (svfit_sigma as Parameter).stored.clone()) as [Tensor, Tensor]);
+      loss.dispose();
+      disposeMap(grads);
+    }
+    const [sigma_1_after_step, sigma_2_after_step] = [0, 1].map((layer) => stack(sigmas.map((pair) => pair[layer])));
+    for (const tensor of [labels, ...sigmas.flat()]) tensor.dispose();
     optimizer.dispose();
-    const params_after = Object.fromEntries([...parameters].map(([name, { stored }]) => [name, stored.clone()]));
-    for (const parameter of parameters.values()) parameter.dispose();
-    return {
-      logits,
-      loss: glad.loss,
-      loss_perturbed: glad.perturbedLoss,
-      grad_norm: glad.gradNorm,
-      cosine: glad.cosine,
-      gradient,
-      perturbation,
-      reference,
-      regularized: Object.fromEntries(glad.grads),
-      params_after,
-    };
+    handle.unload();
+    model.dispose();
+    return { losses, sigma_1_after_step, sigma_2_after_step };
   },
 
   'lora/linear': (inputs: ForwardCase) =>

@@ -1,4 +1,4 @@
-import { loadLora } from '@ashlar/peft';
+import { loadAdapter } from '@ashlar/peft';
 import type { FloatDtype } from '@ashlar/tensor';
 import { Command, Option } from 'commander';
 import { startBackend } from '../backend.ts';
@@ -20,7 +20,7 @@ export const mergeCommand: Command = new Command('merge')
   .action(async ({ model, adapter, out, dtype }: Options) => {
     await startBackend();
     const language = await loadLanguageModel(model);
-    (await loadLora(language.model, adapter)).mergeAndUnload({ safe: true });
+    (await loadAdapter(language.model, adapter)).mergeAndUnload({ safe: true });
     await saveLanguageModel(language, out, { dtype });
     console.log(`Saved to ${out}.`);
   });

@@ -1,5 +1,5 @@
 import { readText, splitDocuments } from '@ashlar/data';
-import { loadLora } from '@ashlar/peft';
+import { loadAdapter } from '@ashlar/peft';
 import { InvalidArgumentError } from 'commander';
 import { type Document, kingJames, mobyDick, stateOfTheUnion } from '../corpora.ts';
 import { type LanguageModel, loadLanguageModel } from '../language-model.ts';
@@ -43,7 +43,7 @@ export async function splitTexts(text: string, count?: number): Promise<{ train:
 /** A model, with an adapter attached where one is named. */
 export async function openModel(options: { model: string; adapter?: string }): Promise<LanguageModel> {
   const language = await loadLanguageModel(options.model);
-  if (options.adapter !== undefined) await loadLora(language.model, options.adapter);
+  if (options.adapter !== undefined) await loadAdapter(language.model, options.adapter);
   language.model.eval();
   return language;
 }

@@ -1,4 +1,5 @@
 import { ConfigError } from '@ashlar/tensor';
+import { checkPattern, checkTargets, isRank, refuse } from '../check-options.ts';
 import type { TargetOptions } from '../match.ts';
 
 /** How the adapter starts; see `initialize`. `pissa_niter_4` means 4 subspace iterations. */
@@ -60,17 +61,6 @@ const DEFAULTS = {
   alphaPattern: {},
 } as const;
 
-/** Each is tried on each module: a config from a stranger must not keep us busy for hours. */
-const MOST_PATTERNS = 5000;
-
-const refuse = (option: string, was: unknown, may: string): never => {
-  throw new ConfigError(`${option} is ${JSON.stringify(was)}; it must be ${may}.`);
-};
-
-const isRank = (value: unknown): boolean => Number.isInteger(value) && (value as number) > 0;
-const isNames = (value: unknown): boolean =>
-  typeof value === 'string' || (Array.isArray(value) && value.every((entry) => typeof entry === 'string'));
-
 /**
  * Fills in the defaults and checks every option.
  * @throws ConfigError naming the option, what it was and what it may be.
@@ -92,35 +82,9 @@ export function checkLoraConfig(config: LoraConfig): CheckedLoraConfig {
   ) {
     refuse('initLoraWeights', init, "true, false, 'gaussian', 'pissa', 'pissa_niter_<1..99>', 'olora' or 'orthogonal'");
   }
-  for (const option of ['targetModules', 'excludeModules', 'layersPattern'] as const) {
-    if (full[option] !== undefined && !isNames(full[option]))
-      refuse(option, full[option], 'a string or a list of them');
-  }
-  if (full.modulesToSave !== undefined && !(Array.isArray(full.modulesToSave) && isNames(full.modulesToSave))) {
-    refuse('modulesToSave', full.modulesToSave, 'a list of names');
-  }
-  const layers = full.layersToTransform;
-  if (layers !== undefined) {
-    const list = Array.isArray(layers) ? layers : [layers];
-    if (!list.every((layer) => Number.isInteger(layer) && layer >= 0)) {
-      refuse('layersToTransform', layers, 'a layer index or a list of them');
-    }
-    if (typeof full.targetModules === 'string') {
-      throw new ConfigError(
-        'layersToTransform needs targetModules to be a list; put the layers into the pattern instead.',
-      );
-    }
-  }
-  for (const option of ['rankPattern', 'alphaPattern'] as const) {
-    const { length } = Object.keys(full[option]);
-    if (length > MOST_PATTERNS) throw new ConfigError(`${option} has ${length} entries; it may have ${MOST_PATTERNS}.`);
-  }
-  for (const [key, rank] of Object.entries(full.rankPattern)) {
-    if (!isRank(rank)) refuse(`rankPattern['${key}']`, rank, 'a positive integer');
-  }
-  for (const [key, alpha] of Object.entries(full.alphaPattern)) {
-    if (!Number.isFinite(alpha)) refuse(`alphaPattern['${key}']`, alpha, 'a finite number');
-  }
+  checkTargets(full);
+  checkPattern('rankPattern', full.rankPattern, isRank, 'a positive integer');
+  checkPattern('alphaPattern', full.alphaPattern, Number.isFinite, 'a finite number');
   if (full.loraBias && (full.useDora || typeof init === 'string')) {
     throw new ConfigError('loraBias goes neither with useDora nor with an initLoraWeights other than true or false.');
   }

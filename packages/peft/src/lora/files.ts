@@ -1,27 +1,20 @@
+import { FormatError, type Tensor } from '@ashlar/tensor';
 import {
-  FormatError,
-  loadSafetensors,
-  makeFolder,
-  nodeModule,
-  saveSafetensors,
-  type Tensor,
-  writeFileAtomic,
-} from '@ashlar/tensor';
+  CONFIG_FILE,
+  namingSource,
+  readAdapterConfig,
+  readAdapterTensors,
+  TARGET_FIELDS,
+  writeAdapterFiles,
+} from '../adapter-files.ts';
 import { type CheckedLoraConfig, checkLoraConfig, type LoraConfig } from './config.ts';
-
-const CONFIG_FILE = 'adapter_config.json';
-const TENSORS_FILE = 'adapter_model.safetensors';
 
 /** The fields of `adapter_config.json` that are options here. */
 const FIELDS: Readonly<Record<string, keyof LoraConfig>> = {
   r: 'r',
   lora_alpha: 'loraAlpha',
   lora_dropout: 'loraDropout',
-  target_modules: 'targetModules',
-  exclude_modules: 'excludeModules',
-  modules_to_save: 'modulesToSave',
-  layers_to_transform: 'layersToTransform',
-  layers_pattern: 'layersPattern',
+  ...TARGET_FIELDS,
   rank_pattern: 'rankPattern',
   alpha_pattern: 'alphaPattern',
   use_rslora: 'useRslora',
@@ -93,12 +86,7 @@ export function fromPeftConfig(json: unknown, source: string = CONFIG_FILE): Che
   }
   // `peft` writes the layer selection of a pattern config as null or an empty list.
   if (Array.isArray(config.layersToTransform) && config.layersToTransform.length === 0) delete config.layersToTransform;
-  try {
-    return checkLoraConfig(config as LoraConfig);
-  } catch (error) {
-    if (error instanceof Error) error.message = `${source}: ${error.message}`;
-    throw error;
-  }
+  return namingSource(source, () => checkLoraConfig(config as LoraConfig));
 }
 
 /** The object that `peft` writes into `adapter_config.json` for `config`. */
@@ -134,7 +122,7 @@ function asPlainLora(config: CheckedLoraConfig): CheckedLoraConfig {
   };
 }
 
-/** Writes the two files; the tensors first, so that a config never stands without them. */
+/** Writes the two files. */
 export async function writeAdapter(
   dir: string,
   adapter: {
@@ -145,30 +133,15 @@ export async function writeAdapter(
     baseModel?: string;
   },
 ): Promise<void> {
-  const { join } = nodeModule('node:path', 'An adapter folder');
   const config = adapter.asPlainLora ? asPlainLora(adapter.config) : adapter.config;
-  await makeFolder(dir);
-  await saveSafetensors(join(dir, TENSORS_FILE), adapter.tensors);
-  const json = `${JSON.stringify(toPeftConfig(config, adapter), null, 2)}\n`;
-  await writeFileAtomic(join(dir, CONFIG_FILE), [new TextEncoder().encode(json)]);
+  await writeAdapterFiles(dir, toPeftConfig(config, adapter), adapter.tensors);
 }
 
 /** Reads the two files; the caller disposes of the tensors. @throws FormatError naming the file. */
 export async function readAdapter(
   dir: string,
 ): Promise<{ config: CheckedLoraConfig; tensors: Map<string, Tensor>; source: string }> {
-  const { readFile } = nodeModule('node:fs/promises', 'An adapter folder');
-  const { join } = nodeModule('node:path', 'An adapter folder');
-  const configPath = join(dir, CONFIG_FILE);
-  let json: unknown;
-  try {
-    json = JSON.parse(await readFile(configPath, 'utf8'));
-  } catch (error) {
-    throw new FormatError(
-      `${configPath} cannot be read as JSON (${(error as Error).message}). An adapter folder holds ${CONFIG_FILE} and ${TENSORS_FILE}.`,
-    );
-  }
-  const config = fromPeftConfig(json, configPath);
-  const source = join(dir, TENSORS_FILE);
-  return { config, tensors: await loadSafetensors(source), source };
+  const { json, source } = await readAdapterConfig(dir);
+  const config = fromPeftConfig(json, source);
+  return { config, ...(await readAdapterTensors(dir)) };
 }

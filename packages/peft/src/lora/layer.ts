@@ -6,7 +6,6 @@ import {
   div,
   divNoNan,
   keep,
-  Module,
   mul,
   Parameter,
   type Rng,
@@ -19,9 +18,7 @@ import {
   type Tensor,
   tidy,
 } from '@ashlar/tensor';
-
-/** A module that LoRA can wrap: one weight, one input, one output. */
-export type AdaptableModule = Module<[Tensor], Tensor> & { weight: Parameter; bias?: Parameter };
+import { type AdaptableModule, AdapterLayer } from '../adapter-layer.ts';
 
 /** One adapter on one layer, its rank and alpha already looked up in the patterns. */
 export interface LoraAdapterOptions {
@@ -50,8 +47,7 @@ export interface LoraAdapter {
  * the active adapters `i`, or for DoRA `y = bias + (m / n) (W x + s B A x)` with `n` the norms of `W + s B A` taken as
  * constants. The adapter's parameters are `lora_A.<name>`, `lora_B.<name>` … as in `peft`.
  */
-export abstract class LoraLayer<Base extends AdaptableModule = AdaptableModule> extends Module<[Tensor], Tensor> {
-  readonly base_layer: Base;
+export abstract class LoraLayer<Base extends AdaptableModule = AdaptableModule> extends AdapterLayer<Base> {
   readonly lora_dropout: Record<string, Dropout> = {};
   readonly lora_magnitude_vector: Record<string, Parameter> = {};
   readonly #adapters = new Map<string, LoraAdapter>();
@@ -62,12 +58,6 @@ export abstract class LoraLayer<Base extends AdaptableModule = AdaptableModule> 
   protected abstract readonly outputAxis: number;
   /** The shape that lets a vector over output units broadcast against the layer's output. */
   protected abstract readonly magnitudeShape: number[];
-
-  constructor(base: Base) {
-    super();
-    this.base_layer = base;
-    this.training = base.training;
-  }
 
   override signature(): string {
     const active = this.#active.map((name) => `${name}*${this.adapter(name).scaling}`);

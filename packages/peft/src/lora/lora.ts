@@ -1,3 +1,4 @@
+import { Conv1D, Conv2d, Embedding, Linear } from '@ashlar/nn';
 import {
   type AnyModule,
   ConfigError,
@@ -8,17 +9,21 @@ import {
   type Tensor,
   tidy,
 } from '@ashlar/tensor';
+import { refuseTied } from '../adapter-layer.ts';
+import { freezeBase, thawBase } from '../frozen-base.ts';
 import { patternKey } from '../match.ts';
 import type { AdapterDescription, AdapterHandle, AttachOptions, Method } from '../method.ts';
+import { targetPaths, wholeParameters, withTargets } from '../targets.ts';
 import { TrainedBase } from '../trained-base.ts';
 import { type CombinationType, combineFactors } from './combine.ts';
 import { type CheckedLoraConfig, checkLoraConfig, type LoraConfig } from './config.ts';
+import { LoraConv2d } from './conv2d.ts';
+import { LoraEmbedding } from './embedding.ts';
 import { readAdapter, writeAdapter } from './files.ts';
 import { initialize } from './initialize.ts';
 import { LoraLayer } from './layer.ts';
 import { LoraLinear } from './linear.ts';
 import { type AdapterParts, adapterTensors, assignAdapterTensors } from './state.ts';
-import { targetPaths, wholeParameters, withTargets, wrap } from './targets.ts';
 
 /** LoRA (Hu et al. 2021, arXiv 2106.09685) with rsLoRA, DoRA, PiSSA and OLoRA, ready for `attach`. */
 export function lora(config: LoraConfig = {}): Method<LoraModel> {
@@ -43,7 +48,6 @@ export class LoraModel implements AdapterHandle {
   readonly #configs = new Map<string, CheckedLoraConfig>();
   readonly #layers = new Map<string, LoraLayer>();
   readonly #trainedBase = new TrainedBase();
-  readonly #requiredGrad = new Map<Parameter, boolean>();
   #active: string[] = [];
   #enabled = true;
 
@@ -55,7 +59,6 @@ export class LoraModel implements AdapterHandle {
       }
     }
     this.model = model;
-    for (const parameter of model.parameters()) this.#requiredGrad.set(parameter, parameter.requiresGrad);
   }
 
   /** The names of the adapters, oldest first. */
@@ -91,9 +94,10 @@ export class LoraModel implements AdapterHandle {
     if (this.#configs.has(name)) throw new ConfigError(`There is an adapter '${name}' already; delete it first.`);
     this.#refuseMerged('add an adapter');
     const checked = withTargets(this.model, checkLoraConfig(config));
-    const paths = targetPaths(this.model, checked);
+    const paths = targetPaths(this.model, checked, isAdaptable, (layer) => layer instanceof LoraLayer);
     const whole = wholeParameters(this.model, checked, paths);
     const active = this.#active;
+    freezeBase(this.model, this);
     this.#configs.set(name, checked);
     try {
       for (const path of paths) {
@@ -104,6 +108,7 @@ export class LoraModel implements AdapterHandle {
     } catch (error) {
       this.delete(name);
       this.setActive(active);
+      if (this.names.length === 0) thawBase(this.model, this);
       throw error;
     }
   }
@@ -148,10 +153,12 @@ export class LoraModel implements AdapterHandle {
     const shown = this.#enabled ? this.#active : [];
     for (const layer of this.#layers.values()) layer.setActive(shown);
     this.#trainedBase.show(shown.find((name) => this.#trainedBase.parameters(name).size > 0));
-    this.model.freeze();
-    for (const name of this.#active) {
-      for (const parameter of this.#own(name).values()) parameter.requiresGrad = true;
-    }
+    for (const name of this.names) this.#train(name, false);
+    for (const name of this.#active) this.#train(name, true);
+  }
+
+  #train(name: string, train: boolean): void {
+    for (const parameter of this.#own(name).values()) parameter.requiresGrad = train;
   }
 
   /** All parameters of an adapter under their names in a PEFT file, less the prefix. */
@@ -197,7 +204,8 @@ export class LoraModel implements AdapterHandle {
   }
 
   parameters(): Map<string, Parameter> {
-    return this.model.trainableParameters();
+    const own = new Set(this.#active.flatMap((name) => [...this.#own(name).values()]));
+    return new Map([...this.model.trainableParameters()].filter(([, parameter]) => own.has(parameter)));
   }
 
   get trainableFraction(): number {
@@ -240,20 +248,13 @@ export class LoraModel implements AdapterHandle {
    * @throws ConfigError if an adapted weight is tied to another module, which would change with it.
    */
   merge(options: { safe?: boolean } = {}): void {
-    const owners = new Map<Parameter, string[]>();
-    for (const [name, slot] of this.model.namedState()) {
-      const known = owners.get(slot as Parameter);
-      if (known === undefined) owners.set(slot as Parameter, [name]);
-      else known.push(name);
-    }
-    for (const [path, layer] of this.#layers) {
-      const names = owners.get(layer.base_layer.weight) ?? [];
-      if (names.length > 1 && this.#active.some((name) => layer.adapterNames.includes(name))) {
-        throw new ConfigError(
-          `The weight of '${path}' is tied (${names.join(', ')}): merging would change them all. Give each its own first.`,
-        );
-      }
-    }
+    const adapted = [...this.#layers].filter(([, layer]) =>
+      this.#active.some((name) => layer.adapterNames.includes(name)),
+    );
+    refuseTied(
+      this.model,
+      adapted.map(([path, layer]) => [path, layer.base_layer.weight] as const),
+    );
     try {
       for (const layer of this.#layers.values()) layer.merge(this.#active, options.safe);
     } catch (error) {
@@ -286,7 +287,7 @@ export class LoraModel implements AdapterHandle {
   unload(): AnyModule {
     this.unmerge();
     for (const name of this.names) this.delete(name);
-    for (const [parameter, required] of this.#requiredGrad) parameter.requiresGrad = required;
+    thawBase(this.model, this);
     return this.model;
   }
 
@@ -294,6 +295,7 @@ export class LoraModel implements AdapterHandle {
   delete(name: string): void {
     this.config(name);
     this.unmerge();
+    this.#train(name, false);
     for (const [path, layer] of this.#layersOf(name)) {
       layer.deleteAdapter(name);
       if (layer.adapterNames.length > 0) continue;
@@ -422,6 +424,16 @@ export async function loadLora(model: AnyModule, dir: string, options: AttachOpt
   await handle.load(dir, options);
   return handle;
 }
+
+/** `base` with a place for adapters, or undefined for a module that LoRA does not adapt. */
+function wrap(base: AnyModule): LoraLayer | undefined {
+  if (base instanceof Linear || base instanceof Conv1D) return new LoraLinear(base);
+  if (base instanceof Embedding) return new LoraEmbedding(base);
+  if (base instanceof Conv2d) return new LoraConv2d(base);
+  return undefined;
+}
+
+const isAdaptable = (base: AnyModule): boolean => wrap(base) !== undefined;
 
 /** Factors as matrices `[r, in]` and `[out, r]`. */
 function flatFactors(layer: LoraLayer, name: string): { A: Tensor; B: Tensor } {

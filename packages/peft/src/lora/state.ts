@@ -1,8 +1,6 @@
-import { concat, FormatError, neg, type Parameter, type Tensor, tidy, util } from '@ashlar/tensor';
+import { concat, neg, type Parameter, type Tensor, tidy, util } from '@ashlar/tensor';
+import { assignTensors, PREFIX } from '../adapter-files.ts';
 import type { LoraLayer } from './layer.ts';
-
-/** What `peft` puts before the path of a module in a file. */
-const PREFIX = 'base_model.model.';
 
 /** One adapter as it stands in a file: its layers and all its parameters, by name in the model. */
 export interface AdapterParts {
@@ -52,28 +50,18 @@ export function assignAdapterTensors(
   const frozen = new Map(
     adapter.layers.map(([path, layer]) => [`${PREFIX}${path}.base_layer.weight`, layer.base_layer.weight]),
   );
-  const missing = [...own.keys()].filter((key) => !tensors.has(key));
-  const unexpected = [...tensors.keys()].filter((key) => !own.has(key) && !frozen.has(key));
-  const misshapen = [...own].flatMap(([key, { shape }]) => {
-    const given = tensors.get(key)?.shape;
-    return given === undefined || util.arraysEqual(given, shape) ? [] : [`${key} is [${given}], not [${shape}]`];
-  });
   const foreign = [...frozen].flatMap(([key, weight]) => {
     const given = tensors.get(key);
     return given === undefined || own.has(key) || isCopy(given, weight.stored) ? [] : [key];
   });
-  const problems = [
-    missing.length > 0 ? `missing: ${missing.join(', ')}` : '',
-    unexpected.length > 0 ? `unexpected: ${unexpected.join(', ')}` : '',
-    misshapen.length > 0 ? `wrong shape: ${misshapen.join('; ')}` : '',
-    foreign.length > 0
-      ? `made for other base weights: ${foreign.join(', ')}; load it into the model it was made for`
-      : '',
-  ].filter((problem) => problem !== '');
-  if (problems.length > 0) {
-    throw new FormatError(`${source} does not fit this model and its config.\n  ${problems.join('\n  ')}`);
-  }
-  for (const [key, parameter] of own) parameter.assign((tensors.get(key) as Tensor).clone());
+  assignTensors(own, tensors, {
+    source,
+    ignore: new Set(frozen.keys()),
+    problems:
+      foreign.length > 0
+        ? [`made for other base weights: ${foreign.join(', ')}; load it into the model it was made for`]
+        : [],
+  });
 }
 
 /** Whether `given` is `weight` within the rounding of a half-precision file. */

@@ -25,6 +25,78 @@ export function orthonormalBasis(matrix: Matrix): Matrix {
   return factorize(matrix).q;
 }
 
+/**
+ * The thin QR decomposition of a tall matrix in float64, the diagonal of `r` positive, at the speed of matrix products:
+ * rounds of Cholesky QR, `a^T a = r^T r`, `q = a r^-1`. After one the columns of `q` are orthonormal to about 2e-5, after
+ * two to rounding. Reflections where a column lies within about 3e-6 of the span of those before it.
+ *
+ * Source: Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, "Roundoff error analysis of the CholeskyQR2 algorithm" (2015).
+ */
+export function choleskyQr(matrix: Matrix, rounds: 1 | 2): { q: Matrix; r: Matrix } {
+  const { rows, columns } = matrix;
+  const q = Float64Array.from(matrix.to1DArray());
+  let product: Matrix | undefined;
+  for (let round = 0; round < rounds; round++) {
+    const factor = gram(q, rows, columns);
+    if (!choleskyInPlace(factor, columns)) return factorize(matrix);
+    divideByTriangle(q, factor, rows, columns);
+    const r = Matrix.from1DArray(columns, columns, factor);
+    product = product === undefined ? r : r.mmul(product);
+  }
+  return { q: Matrix.from1DArray(rows, columns, q), r: product as Matrix };
+}
+
+/** The upper triangle of `a^T a`. Four rows at a time, or the sums would spend their time in memory. */
+function gram(a: Float64Array, rows: number, columns: number): Float64Array {
+  const sums = new Float64Array(columns * columns);
+  const none = new Float64Array(columns);
+  const rowOf = (row: number): Float64Array => (row < rows ? a.subarray(row * columns, (row + 1) * columns) : none);
+  for (let row = 0; row < rows; row += 4) {
+    const [p, q, r, s] = [rowOf(row), rowOf(row + 1), rowOf(row + 2), rowOf(row + 3)];
+    for (let i = 0; i < columns; i++) {
+      const [pi, qi, ri, si] = [p[i], q[i], r[i], s[i]];
+      const sum = sums.subarray(i * columns, (i + 1) * columns);
+      for (let j = i; j < columns; j++) sum[j] += pi * p[j] + qi * q[j] + ri * r[j] + si * s[j];
+    }
+  }
+  return sums;
+}
+
+/** The factor `r` of `g = r^T r` in place of the upper triangle of `g`; false where `g` is close to singular. */
+function choleskyInPlace(g: Float64Array, size: number): boolean {
+  const rows = Array.from({ length: size }, (_, i) => g.subarray(i * size, (i + 1) * size));
+  const lengths = rows.map((row, i) => row[i]);
+  for (const [i, row] of rows.entries()) {
+    if (!(row[i] > 1e-11 * lengths[i])) return false;
+    const root = Math.sqrt(row[i]);
+    for (let j = i; j < size; j++) row[j] /= root;
+    for (let k = i + 1; k < size; k++) {
+      const [below, factor] = [rows[k], row[k]];
+      for (let j = k; j < size; j++) below[j] -= factor * row[j];
+    }
+  }
+  return true;
+}
+
+/** `a r^-1` in place of `a`, two rows at a time. */
+function divideByTriangle(a: Float64Array, r: Float64Array, rows: number, columns: number): void {
+  const spare = new Float64Array(columns);
+  for (let row = 0; row < rows; row += 2) {
+    const x = a.subarray(row * columns, (row + 1) * columns);
+    const y = row + 1 < rows ? a.subarray((row + 1) * columns, (row + 2) * columns) : spare;
+    for (let i = 0; i < columns; i++) {
+      const line = r.subarray(i * columns, (i + 1) * columns);
+      x[i] /= line[i];
+      y[i] /= line[i];
+      const [xi, yi] = [x[i], y[i]];
+      for (let j = i + 1; j < columns; j++) {
+        x[j] -= xi * line[j];
+        y[j] -= yi * line[j];
+      }
+    }
+  }
+}
+
 function factorize(matrix: Matrix): { q: Matrix; r: Matrix } {
   // ml-matrix cannot take m < n; the first m columns determine q, which gives the rest of r.
   const { rows, columns } = matrix;

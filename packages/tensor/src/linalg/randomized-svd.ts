@@ -3,7 +3,7 @@ import { Matrix } from 'ml-matrix';
 import { ConfigError } from '../errors.ts';
 import type { Rng } from '../rng.ts';
 import { checkFinite, checkMatrix, readMatrix, writeMatrix } from './matrix.ts';
-import { orthonormalBasis } from './qr.ts';
+import { choleskyQr } from './qr.ts';
 import { decompose, type Svd, writeSvd } from './svd.ts';
 
 /**
@@ -40,16 +40,18 @@ export function randomizedSvd(
     const scale = powerOfTwoScale(a);
     const scaled: Tensor2D = div(a, scale);
     const sample = Matrix.from1DArray(a.shape[1], size, rng.normalArray(a.shape[1] * size));
-    let q = orthonormalBasis(product(scaled, sample));
-    for (let i = 0; i < iterations; i++) {
-      q = orthonormalBasis(product(scaled, orthonormalBasis(product(scaled, q, true))));
+    let { q } = choleskyQr(product(scaled, sample), iterations === 0 ? 2 : 1);
+    for (let i = 1; i <= iterations; i++) {
+      const turned = choleskyQr(product(scaled, q, true), 1).q;
+      q = choleskyQr(product(scaled, turned), i === iterations ? 2 : 1).q;
     }
-    // a^T q = v diag(s) w^T, so a ~ q q^T a = (q w) diag(s) v^T.
-    const { u: v, s, v: w } = decompose(product(scaled, q, true));
+    // a^T q = p r = (p u) diag(s) v^T, so a ~ q q^T a = (q v) diag(s) (p u)^T.
+    const { q: p, r } = choleskyQr(product(scaled, q, true), 2);
+    const { u, s, v } = decompose(r);
     const factors = {
-      u: leadingColumns(q.mmul(w), rank),
+      u: q.mmul(leadingColumns(v, rank)),
       s: s.slice(0, rank).map((value) => value * scale),
-      v: leadingColumns(v, rank),
+      v: p.mmul(leadingColumns(u, rank)),
     };
     return writeSvd(factors, 'randomizedSvd');
   });
