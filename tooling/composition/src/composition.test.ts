@@ -76,7 +76,8 @@ const ADAPTERS: Record<string, Method<AdapterHandle>> = {
   PiSSA: lora({ ...ALL, initLoraWeights: 'pissa' }),
   OLoRA: lora({ ...ALL, initLoraWeights: 'olora' }),
   SVFit: svfit(ALL),
-  LoFiT: lofit(),
+  // By its defaults it starts a little beside the base.
+  LoFiT: lofit({ initStd: 0 }),
 };
 
 let ids: Tensor;
