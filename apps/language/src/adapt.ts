@@ -68,13 +68,16 @@ export function adapt({ model, tokenizer }: LanguageModel, options: AdaptOptions
   const { learningRate = usual, alpha } = options;
   const rng = new Rng(seed);
   const eos = tokenizer.eosTokenId !== undefined;
-  const batches = new TokenBatches(packTokens(options.train, tokenizer, { eos }), {
-    batchSize,
-    sequenceLength,
-    rng: rng.fork('batches'),
-  });
+  const tokens = packTokens(options.train, tokenizer, { eos });
+  const batchesFor = (purpose: string): TokenBatches =>
+    new TokenBatches(tokens, { batchSize, sequenceLength, rng: rng.fork(purpose) });
+  const batches = batchesFor('batches');
   const heldOut = heldOutBatches({ tokenizer }, options.heldOut, { ...options, batchSize, sequenceLength });
-  const adapter = attach(model, { rank, alpha, targets, dropout, rng: rng.fork('adapter') });
+  const adapter = attach(model, {
+    ...{ rank, alpha, targets, dropout, steps },
+    batches: () => endless(batchesFor('selection')),
+    rng: rng.fork('adapter'),
+  });
   const schedule = warmupCosine({
     peak: learningRate,
     warmupSteps: Math.max(1, Math.round(steps * 0.05)),
@@ -126,6 +129,20 @@ export function heldOutBatches(
   const tokens = packTokens(documents, tokenizer, { eos: tokenizer.eosTokenId !== undefined });
   const every = Math.max(1, Math.floor(tokens.length / heldOutTokens));
   return new EveryNth(evaluationBatches(tokens, { batchSize, sequenceLength }), every);
+}
+
+/** The batches of all epochs, each disposed of as the next is taken. */
+function* endless(batches: TokenBatches): Generator<[Tensor, Tensor], never> {
+  for (;;) {
+    for (const { inputIds, labels } of batches) {
+      try {
+        yield [inputIds, labels];
+      } finally {
+        inputIds.dispose();
+        labels.dispose();
+      }
+    }
+  }
 }
 
 function checkedLength(sequenceLength: number | undefined, contextLength: number): number {

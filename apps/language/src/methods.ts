@@ -1,6 +1,6 @@
 import type { CausalLM } from '@ashlar/models';
-import { type AdapterHandle, attach, type LoraConfig, lora, svfit } from '@ashlar/peft';
-import { ConfigError, closestNames, type Rng } from '@ashlar/tensor';
+import { type AdapterHandle, attach, type LoraConfig, lofit, lora, selectHeads, svfit } from '@ashlar/peft';
+import { ConfigError, closestNames, crossEntropy, type Rng, type Tensor } from '@ashlar/tensor';
 
 export interface MethodOptions {
   /** Rank of the update. */
@@ -11,6 +11,10 @@ export interface MethodOptions {
   targets: string | readonly string[];
   /** Dropout on the adapter's input. */
   dropout: number;
+  /** Batches to learn from, without end, for a method that first looks where to adapt; each is disposed of as the next is taken. */
+  batches(): Iterable<readonly [inputIds: Tensor, labels: Tensor]>;
+  /** Training steps. */
+  steps: number;
   rng: Rng;
 }
 
@@ -64,6 +68,18 @@ export const METHODS: Readonly<Record<string, Method>> = {
     attach: (model, options) => {
       withoutLoraOptions('svfit', options);
       return attach(model, svfit({ r: options.rank, targetModules: options.targets }));
+    },
+  },
+  lofit: {
+    description: 'offsets on the attention heads that matter most, as many as --rank (Yin et al. 2024)',
+    learningRate: 1e-2,
+    attach: (model, options) => {
+      withoutLoraOptions('lofit', options);
+      const { rank, batches, steps, rng } = options;
+      const loss = ([inputIds, labels]: readonly [Tensor, Tensor]): Tensor =>
+        crossEntropy(model.apply(inputIds), labels);
+      const { heads } = selectHeads(model, { loss, batches: batches(), steps, k: rank, rng: rng.fork('selection') });
+      return attach(model, lofit({ heads }), { rng });
     },
   },
   full: {

@@ -495,7 +495,7 @@ export default defineGolden({
     const layer = withWeights(new Embedding(weight.shape[0], weight.shape[1] as number, { rng }), weight);
     return withAdapter(layer, inputs, {}, (adapted) => {
       const { A, B } = adapted.factors('default');
-      const largest = tidy(() => max(abs(A.stored)).dataSync()[0]);
+      const largest = tidy(() => max(abs(A.stored)));
       setFactors(adapted, inputs.lora_embedding_A, inputs.lora_embedding_B);
       const indices = cast(inputs.indices, 'int32');
       const outputs = tidy(() => {

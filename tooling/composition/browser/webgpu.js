@@ -1,7 +1,7 @@
 // The webgpu backend in a browser: reference numbers, training as on cpu, no leak.
 import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-webgpu';
-import { memory, setBackend } from '@ashlar/tensor';
+import { env, memory, setBackend } from '@ashlar/tensor';
 import * as encodings from '../../../packages/encodings/test/golden.ts';
 import * as peft from '../../../packages/peft/test/golden.ts';
 import { replay } from '../../golden/src/replay.ts';
@@ -13,6 +13,8 @@ const files = import.meta.glob(
 );
 const functions = { ...peft.default, ...encodings.default };
 
+// Small tensors, too, go to the GPU, whose kernels are what is tested.
+env().set('WEBGPU_CPU_FORWARD', false);
 if (!(await setBackend('webgpu'))) throw new Error('the webgpu backend does not start');
 // A singular value decomposition reads its matrix at once, which SwiftShader does not survive.
 delete functions['lora/pissa_init'];

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { backend, cos, type KernelBackend, memory, setBackend, sin, tensor1d } from '@ashlar/tensor';
+import { backend, cos, env, type KernelBackend, memory, setBackend, sin, tensor1d } from '@ashlar/tensor';
 import { describe, expect, it } from 'vitest';
 import { loadRegistry } from '../../golden/src/registry.ts';
 import { runGolden } from '../../golden/src/run.ts';
@@ -18,6 +18,9 @@ if (reason !== undefined) {
 
 /** Dawn reads nothing back at once, as a singular value decomposition must. */
 const READ_AT_ONCE = /lora\/pissa_init .*OffscreenCanvas is not defined/;
+
+// Small tensors, too, go to the GPU, whose kernels are what is tested.
+env().set('WEBGPU_CPU_FORWARD', false);
 
 describe.skipIf(reason !== undefined)('WebGPU in Node (Dawn)', () => {
   it('gives the golden numbers of LoRA and the encodings', { timeout: 120_000 }, async () => {

@@ -1,5 +1,5 @@
 import { loadAdapter } from '@ashlar/peft';
-import type { FloatDtype } from '@ashlar/tensor';
+import { ConfigError, type FloatDtype } from '@ashlar/tensor';
 import { Command, Option } from 'commander';
 import { startBackend } from '../backend.ts';
 import { BUNDLED_MODEL, loadLanguageModel, saveLanguageModel } from '../language-model.ts';
@@ -20,7 +20,15 @@ export const mergeCommand: Command = new Command('merge')
   .action(async ({ model, adapter, out, dtype }: Options) => {
     await startBackend();
     const language = await loadLanguageModel(model);
+    const names = new Set([...language.model.namedState()].map(([name]) => name));
     (await loadAdapter(language.model, adapter)).mergeAndUnload({ safe: true });
+    const added = [...language.model.namedState()].map(([name]) => name).filter((name) => !names.has(name));
+    if (added.length > 0) {
+      throw new ConfigError(
+        `Merged, this adapter needs ${added[0]} and ${added.length - 1} more parameters that the model's architecture does ` +
+          'not have: no other program could read it. Keep the adapter beside the model.',
+      );
+    }
     await saveLanguageModel(language, out, { dtype });
     console.log(`Saved to ${out}.`);
   });

@@ -19,7 +19,7 @@ const MAX_WORKGROUPS = 65_535;
 /**
  * WGSL leaves `sin` and `cos` an error of 2^-11, which shows in position tables and rotations. This one takes the
  * nearest multiple of pi / 2 away, in three parts so that nothing is lost up to some 10^5, and evaluates the Taylor
- * series of what is left: an error of about 10^-7.
+ * series of what is left: an error of about 10^-7. Larger angles, which float32 hardly tells apart, get WGSL's own.
  * @param quarter 0 for the sine, 1 for the cosine: a quarter turn ahead.
  */
 function program(shape: number[], quarter: 0 | 1): object {
@@ -35,6 +35,9 @@ function program(shape: number[], quarter: 0 | 1): object {
     size: true,
     getUserCode: () => `
       fn sine(a : f32) -> f32 {
+        if (abs(a) > 200000.0) {
+          return ${quarter === 0 ? 'sin' : 'cos'}(a);
+        }
         let turns = round(a * 0.63661975);
         // fma keeps each product whole.
         var r = fma(turns, -1.5703125, a);
