@@ -1,4 +1,4 @@
-import { ConfigError } from '@ashlar/tensor';
+import { ConfigError, quote } from '@ashlar/tensor';
 import { BYTE_CHARS, PRE_TOKEN, toByteChars } from './byte-level.ts';
 import { learnMerges, type Word } from './learn-merges.ts';
 import type { BpeTokenizerJson } from './tokenizer-json.ts';
@@ -112,7 +112,7 @@ function checkOptions(options: TrainBpeOptions): Required<TrainBpeOptions> {
   specialTokens.forEach((token, i) => {
     if (typeof token !== 'string' || token === '' || BYTE_CHARS.includes(token) || specialTokens.indexOf(token) < i) {
       throw new ConfigError(
-        `trainBpe: specialTokens[${i}] is ${JSON.stringify(token)}; it may be a string of at least two characters, unlike the others`,
+        `trainBpe: specialTokens[${i}] is ${quote(token)}; it may be a string of at least two characters, unlike the others`,
       );
     }
   });

@@ -99,7 +99,7 @@ describe('splitDocuments', () => {
     [documents, { fraction: Number.NaN }, 'fraction is NaN'],
     [documents, { count: 1, fraction: 0.5 }, 'count and fraction are both given'],
     [documents, { heldOut: 'random' as const }, 'rng is missing'],
-    [documents, { heldOut: 'first' as 'last' }, "heldOut is first; it may be 'last' or 'random'"],
+    [documents, { heldOut: 'first' as 'last' }, `heldOut is "first"; it may be 'last' or 'random'`],
   ])('%#: refuses options that leave a part empty or make no sense', (all, options, message) => {
     expect(() => splitDocuments(all, options)).toThrow(ConfigError);
     expect(() => splitDocuments(all, options)).toThrow(message);

@@ -1,4 +1,4 @@
-import { ConfigError, type Rng } from '@ashlar/tensor';
+import { ConfigError, quote, type Rng } from '@ashlar/tensor';
 import { checkPositive } from './options.ts';
 import type { TextDocument } from './text.ts';
 
@@ -28,7 +28,7 @@ export interface Split {
 export function splitDocuments(documents: readonly TextDocument[], options: SplitOptions = {}): Split {
   const { heldOut = 'last', count, fraction = 0.1, rng } = options;
   if (heldOut !== 'last' && heldOut !== 'random') {
-    throw new ConfigError(`splitDocuments: heldOut is ${String(heldOut)}; it may be 'last' or 'random'`);
+    throw new ConfigError(`splitDocuments: heldOut is ${quote(heldOut)}; it may be 'last' or 'random'`);
   }
   if (heldOut === 'random' && rng === undefined) {
     throw new ConfigError("splitDocuments: rng is missing; heldOut: 'random' needs one");

@@ -1,4 +1,4 @@
-import { ConfigError, FormatError, Rng, type RngState, type Tensor2D, tensor2d } from '@ashlar/tensor';
+import { ConfigError, FormatError, quote, Rng, type RngState, type Tensor2D, tensor2d } from '@ashlar/tensor';
 import { checkPositive } from './options.ts';
 import type { Tokens } from './pack-tokens.ts';
 import { isObject } from './tokenizer-json.ts';
@@ -111,7 +111,7 @@ export class TokenBatches implements Iterable<TokenBatch> {
     for (const field of ['tokens', 'batchSize', 'sequenceLength', 'shuffle', 'dropLast'] as const) {
       if (state[field] !== own[field]) {
         throw new FormatError(
-          `TokenBatches.restore: ${field} was ${String(state[field])} and is now ${own[field]}. ` +
+          `TokenBatches.restore: ${field} was ${quote(state[field])} and is now ${own[field]}. ` +
             'Continue with the same tokens and options, or start anew.',
         );
       }
@@ -119,11 +119,11 @@ export class TokenBatches implements Iterable<TokenBatch> {
     const isCount = (n: unknown, most: number): boolean =>
       Number.isSafeInteger(n) && (n as number) >= 0 && (n as number) <= most;
     if (!isCount(epoch, Number.MAX_SAFE_INTEGER)) {
-      throw new FormatError(`TokenBatches.restore: epoch is ${String(epoch)}; it may be a whole number >= 0`);
+      throw new FormatError(`TokenBatches.restore: epoch is ${quote(epoch)}; it may be a whole number >= 0`);
     }
     if (!isCount(index, this.length)) {
       throw new FormatError(
-        `TokenBatches.restore: index is ${String(index)}; it may be a whole number in [0, ${this.length}]`,
+        `TokenBatches.restore: index is ${quote(index)}; it may be a whole number in [0, ${this.length}]`,
       );
     }
     if (this.#options.shuffle) this.#rng = Rng.fromState(rng as RngState);

@@ -1,4 +1,4 @@
-import { FormatError } from '@ashlar/tensor';
+import { FormatError, quote } from '@ashlar/tensor';
 
 /** A token that is found in the text before anything is split. */
 export interface AddedToken {
@@ -56,7 +56,7 @@ export function checkTokenizerJson(json: unknown, name: string): TokenizerJson {
     checkId(token.id, `added_tokens[${i}].id`, name);
   });
   if (isObject(model.vocab)) {
-    for (const [token, id] of Object.entries(model.vocab)) checkId(id, `model.vocab[${JSON.stringify(token)}]`, name);
+    for (const [token, id] of Object.entries(model.vocab)) checkId(id, `model.vocab[${quote(token)}]`, name);
   } else if (!Array.isArray(model.vocab)) {
     throw new FormatError(`${name}: model.vocab is ${describe(model.vocab)}, not an object or a list. ${remedy}`);
   }
@@ -70,7 +70,7 @@ export function checkTokenizerConfig(config: unknown, name: string): TokenizerCo
   for (const field of ['bos_token', 'eos_token', 'pad_token']) {
     const token = config[field] ?? '';
     if (typeof token !== 'string' && !(isObject(token) && typeof token.content === 'string')) {
-      throw new FormatError(`${name}: ${field} is ${describe(token)}; it may be a string or an object with a content.`);
+      throw new FormatError(`${name}: ${field} is ${quote(token)}; it may be a string or an object with a content.`);
     }
   }
   return config;
@@ -104,8 +104,4 @@ function checkId(id: unknown, where: string, name: string): void {
   throw new FormatError(`${name}: ${where} is ${describe(id)}; it may be a whole number in [0, 2^31).`);
 }
 
-function describe(value: unknown): string {
-  if (value === undefined) return 'missing';
-  const text = String(JSON.stringify(value));
-  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
-}
+const describe = (value: unknown): string => (value === undefined ? 'missing' : quote(value));

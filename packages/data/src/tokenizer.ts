@@ -1,4 +1,4 @@
-import { ConfigError, closestNames, FormatError } from '@ashlar/tensor';
+import { ConfigError, closestNames, FormatError, quote } from '@ashlar/tensor';
 import { ByteFallbackDecoder, Tokenizer as Library, SequenceDecoder } from '@huggingface/tokenizers';
 import { rememberPreTokens } from './remember-pre-tokens.ts';
 import { StreamDecoder } from './stream-decoder.ts';
@@ -99,8 +99,7 @@ export class Tokenizer {
     );
     // The library's types promise what it does not hold where there is no token for the unknown.
     const unknown = (ids as (number | undefined)[]).indexOf(undefined);
-    if (unknown >= 0)
-      throw new ConfigError(`Tokenizer.encode: there is no token for ${JSON.stringify(tokens[unknown])}`);
+    if (unknown >= 0) throw new ConfigError(`Tokenizer.encode: there is no token for ${quote(tokens[unknown])}`);
     return Int32Array.from(ids);
   }
 

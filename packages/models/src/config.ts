@@ -1,4 +1,4 @@
-import { type AshlarError, ConfigError, FormatError } from '@ashlar/tensor';
+import { type AshlarError, ConfigError, FormatError, quote } from '@ashlar/tensor';
 
 /** Reads the fields of a `config.json`, which may come from a stranger. */
 export class ConfigReader {
@@ -77,8 +77,7 @@ export class ConfigReader {
   }
 
   refuse(name: string, value: unknown, may: string): AshlarError {
-    const text = JSON.stringify(value) ?? String(value);
-    return this.error(`${name} is ${text.length > 100 ? `${text.slice(0, 100)}…` : text}; it must be ${may}.`);
+    return this.error(`${name} is ${quote(value)}; it must be ${may}.`);
   }
 
   error(problem: string): AshlarError {

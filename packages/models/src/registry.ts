@@ -1,4 +1,4 @@
-import { ConfigError, closestNames, FormatError } from '@ashlar/tensor';
+import { ConfigError, closestNames, FormatError, quote } from '@ashlar/tensor';
 import type { CausalLM, ModelOptions } from './causal-lm.ts';
 import { Gpt2 } from './gpt2.ts';
 import { Llama } from './llama.ts';
@@ -41,7 +41,7 @@ export function architecture(config: unknown, source?: string): Architecture {
   const type = (config as { model_type?: unknown } | null)?.model_type;
   if (typeof type === 'string' && Object.hasOwn(ARCHITECTURES, type)) return ARCHITECTURES[type];
   const close = typeof type === 'string' ? ` (closest: ${closestNames(type, modelTypes, 1)})` : '';
-  const problem = `model_type is ${JSON.stringify(type)}; it must be one of ${modelTypes.join(', ')}${close}.`;
+  const problem = `model_type is ${quote(type)}; it must be one of ${modelTypes.join(', ')}${close}.`;
   throw source === undefined ? new ConfigError(problem) : new FormatError(`${source}: ${problem}`);
 }
 

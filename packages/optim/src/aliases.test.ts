@@ -139,7 +139,7 @@ describe('options', () => {
     expect(() => adam({ learningRate: 1, eps: -1 })).toThrow(/eps is -1/);
     expect(() => sgd({ learningRate: 1, weightDecay: -0.1 })).toThrow(/weightDecay is -0.1/);
     expect(() => sgd({ learningRate: 1, nesterov: true })).toThrow(/momentum \(with nesterov\) is 0/);
-    expect(() => sgd({ learningRate: '1' as unknown as number })).toThrow(/learningRate is 1; it must be a finite/);
+    expect(() => sgd({ learningRate: '1' as unknown as number })).toThrow(/learningRate is "1"; it must be a finite/);
   });
 });
 

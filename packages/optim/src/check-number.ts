@@ -1,4 +1,4 @@
-import { ConfigError } from '@ashlar/tensor';
+import { ConfigError, quote } from '@ashlar/tensor';
 
 /** What a number option may be; bounds are inclusive unless named otherwise. */
 export interface NumberRange {
@@ -28,5 +28,5 @@ export function checkNumber(option: string, value: unknown, range: NumberRange =
     range.below !== undefined && `< ${below}`,
   ].filter((bound) => bound !== false);
   const kind = integer ? 'a whole number' : 'a finite number';
-  throw new ConfigError(`${option} is ${String(value)}; it must be ${[kind, bounds.join(' and ')].join(' ').trim()}.`);
+  throw new ConfigError(`${option} is ${quote(value)}; it must be ${[kind, bounds.join(' and ')].join(' ').trim()}.`);
 }

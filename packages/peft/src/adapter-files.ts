@@ -4,6 +4,7 @@ import {
   makeFolder,
   nodeModule,
   type Parameter,
+  quote,
   saveSafetensors,
   type Tensor,
   util,
@@ -50,7 +51,7 @@ export function ownOptions<Options extends object>(
   source: string,
 ): Options {
   if (json.peft_type !== type) {
-    throw new FormatError(`${source}: peft_type is ${JSON.stringify(json.peft_type)}, not "${type}".`);
+    throw new FormatError(`${source}: peft_type is ${quote(json.peft_type)}, not "${type}".`);
   }
   const unknown = Object.keys(json).filter((name) => !Object.hasOwn(fields, name) && !COMMON_FIELDS.includes(name));
   if (unknown.length > 0) throw new FormatError(`${source}: unknown fields ${unknown.join(', ')}.`);

@@ -1,9 +1,9 @@
-import { ConfigError } from '@ashlar/tensor';
+import { ConfigError, quote } from '@ashlar/tensor';
 import type { TargetOptions } from './match.ts';
 
 /** @throws ConfigError naming the option, what it was and what it may be. */
 export function refuse(option: string, was: unknown, may: string): never {
-  throw new ConfigError(`${option} is ${JSON.stringify(was)}; it must be ${may}.`);
+  throw new ConfigError(`${option} is ${quote(was)}; it must be ${may}.`);
 }
 
 export const isRank = (value: unknown): boolean => Number.isInteger(value) && (value as number) > 0;

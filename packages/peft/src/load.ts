@@ -1,4 +1,4 @@
-import { type AnyModule, FormatError } from '@ashlar/tensor';
+import { type AnyModule, FormatError, quote } from '@ashlar/tensor';
 import { readAdapterConfig } from './adapter-files.ts';
 import { loadLofit } from './lofit.ts';
 import { loadLora } from './lora/lora.ts';
@@ -20,10 +20,10 @@ const LOADERS: Readonly<Record<string, Loader>> = {
  */
 export async function loadAdapter(model: AnyModule, dir: string, options: AttachOptions = {}): Promise<AdapterHandle> {
   const { json, source } = await readAdapterConfig(dir);
-  const type = String(json.peft_type);
-  if (!Object.hasOwn(LOADERS, type)) {
+  const type = json.peft_type;
+  if (typeof type !== 'string' || !Object.hasOwn(LOADERS, type)) {
     const known = Object.keys(LOADERS).join(', ');
-    throw new FormatError(`${source}: peft_type is ${JSON.stringify(json.peft_type)}; it must be one of ${known}.`);
+    throw new FormatError(`${source}: peft_type is ${quote(type)}; it must be one of ${known}.`);
   }
   return LOADERS[type](model, dir, options);
 }

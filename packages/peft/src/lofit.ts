@@ -24,6 +24,7 @@ import {
   NumericsError,
   neg,
   Parameter,
+  quote,
   Rng,
   reshape,
   type Scalar,
@@ -494,7 +495,7 @@ export class LofitModel implements AdapterHandle {
   async load(dir: string): Promise<void> {
     const { heads = [] } = await readConfig(dir);
     if (String(heads) !== String(this.heads)) {
-      throw new FormatError(`The adapter in ${dir} acts on heads ${JSON.stringify(heads)}, not on those of this one.`);
+      throw new FormatError(`The adapter in ${dir} acts on heads ${quote(heads)}, not on those of this one.`);
     }
     const { tensors, source } = await readAdapterTensors(dir);
     try {

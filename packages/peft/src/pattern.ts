@@ -1,4 +1,4 @@
-import { ConfigError } from '@ashlar/tensor';
+import { ConfigError, quote } from '@ashlar/tensor';
 import { RE2JS } from 're2js';
 
 const LONGEST = 500;
@@ -19,7 +19,7 @@ export function compilePattern(
   wrap: (pattern: string) => string = (whole) => whole,
 ): RE2JS {
   const refuse = (why: string): ConfigError =>
-    new ConfigError(`${option} is no valid regular expression: ${JSON.stringify(pattern.slice(0, 80))} (${why}).`);
+    new ConfigError(`${option} is no valid regular expression: ${quote(pattern)} (${why}).`);
   if (pattern.length > LONGEST) throw refuse(`it is longer than ${LONGEST} characters`);
   const source = wrap(pattern);
   const known = compiled.get(source);

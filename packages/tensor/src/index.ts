@@ -41,6 +41,7 @@ export { takeAlongAxis } from './ops/take-along-axis.ts';
 export { topK, topKMask } from './ops/top-k.ts';
 export { tril, trilMask, triu, triuMask } from './ops/tril.ts';
 export * from './parameter.ts';
+export { quote } from './quote.ts';
 export * from './rng.ts';
 export * from './safetensors/index.ts';
 export * from './seams.ts';

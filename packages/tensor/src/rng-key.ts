@@ -1,5 +1,6 @@
 import { ConfigError } from './errors.ts';
 import { philox4x32 } from './philox.ts';
+import { quote } from './quote.ts';
 
 const TWO_32 = 0x100000000;
 
@@ -17,7 +18,7 @@ export function seedKey(seed: number | bigint | string): [number, number] {
     return [Number(seed & 0xffffffffn), Number(seed >> 32n)];
   }
   throw new ConfigError(
-    `Rng: seed is ${String(seed)}; it may be a whole number in [0, 2^53), a bigint in [0, 2^64) or a string`,
+    `Rng: seed is ${quote(seed)}; it may be a whole number in [0, 2^53), a bigint in [0, 2^64) or a string`,
   );
 }
 

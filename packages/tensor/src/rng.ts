@@ -3,6 +3,7 @@ import { ConfigError, FormatError, ShapeError } from './errors.ts';
 import { currentTrace, hostTensor } from './jit.ts';
 import { philox4x32 } from './philox.ts';
 import { cosTurn, logUniform } from './portable-math.ts';
+import { quote } from './quote.ts';
 import { forkKey, seedKey } from './rng-key.ts';
 import { truncatedStandardNormal } from './truncated-normal.ts';
 
@@ -94,7 +95,7 @@ export class Rng {
    */
   fork(name: string | number): Rng {
     if (typeof name !== 'string' && !Number.isSafeInteger(name)) {
-      throw new ConfigError(`rng.fork: name is ${String(name)}; it may be a string or a whole number`);
+      throw new ConfigError(`rng.fork: name is ${quote(name)}; it may be a string or a whole number`);
     }
     return Rng.#fromKey(forkKey(this.#key, String(name)));
   }
@@ -389,7 +390,7 @@ function checkState(state: unknown): RngState {
   const isWord = (x: unknown): boolean => Number.isInteger(x) && (x as number) >= 0 && (x as number) < TWO_32;
   const fail = (field: string, value: unknown, allowed: string): never => {
     throw new FormatError(
-      `Rng.fromState: ${field} is ${typeof value === 'object' ? 'an object' : String(value).slice(0, 80)}; it may be ${allowed}. Pass what rng.state() returned.`,
+      `Rng.fromState: ${field} is ${quote(value)}; it may be ${allowed}. Pass what rng.state() returned.`,
     );
   };
   if (algorithm !== ALGORITHM) fail('algorithm', algorithm, `'${ALGORITHM}'`);

@@ -4,6 +4,7 @@ import {
   loadSafetensors,
   makeFolder,
   nodeModule,
+  quote,
   type StateDict,
   saveSafetensors,
   type Tensor,
@@ -182,7 +183,7 @@ function parseSums(path: string, text: string): Map<string, string> {
   const sums = new Map<string, string>();
   for (const line of text.split('\n').filter((part) => part !== '')) {
     const match = /^([0-9a-f]{64}) {2}([A-Za-z0-9_-]+\.(?:safetensors|json))$/.exec(line);
-    if (match === null) throw damaged(path, `its line ${JSON.stringify(line.slice(0, 80))} is no checksum`);
+    if (match === null) throw damaged(path, `its line ${quote(line)} is no checksum`);
     sums.set(match[2], match[1]);
   }
   return sums;

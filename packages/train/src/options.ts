@@ -4,6 +4,7 @@ import {
   ConfigError,
   type GradientTransformation,
   type Parameter,
+  quote,
   type Rng,
   type Scalar,
   type Signals,
@@ -116,7 +117,7 @@ export function checkTrainOptions<B extends Batch>(options: TrainOptions<B>): vo
     throw new ConfigError(`epochs is ${epochs}, but batches is a function, which has no epochs; use steps.`);
   }
   if (options.jit !== undefined && typeof options.jit !== 'boolean') {
-    throw new ConfigError(`jit is ${JSON.stringify(options.jit)}; it must be true or false.`);
+    throw new ConfigError(`jit is ${quote(options.jit)}; it must be true or false.`);
   }
   if (accumulationSteps !== undefined) checkWhole('accumulationSteps', accumulationSteps, 1);
   if (evaluate?.everySteps !== undefined) checkWhole('evaluate.everySteps', evaluate.everySteps, 1);
@@ -136,7 +137,7 @@ export function checkTrainOptions<B extends Batch>(options: TrainOptions<B>): vo
 
 function checkCheckpointOptions({ folder, everySteps, keep, parameters = 'trainable' }: CheckpointOptions): void {
   if (typeof folder !== 'string' || folder === '') {
-    throw new ConfigError(`checkpoint.folder is ${JSON.stringify(folder)}; it must be the path of a folder.`);
+    throw new ConfigError(`checkpoint.folder is ${quote(folder)}; it must be the path of a folder.`);
   }
   if (everySteps !== undefined) checkWhole('checkpoint.everySteps', everySteps, 1);
   if (keep !== undefined) checkWhole('checkpoint.keep', keep, 1);

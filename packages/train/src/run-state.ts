@@ -1,4 +1,4 @@
-import { ConfigError, FormatError, type RngState } from '@ashlar/tensor';
+import { ConfigError, FormatError, quote, type RngState } from '@ashlar/tensor';
 import type { BatchPosition } from './batches.ts';
 import type { Json } from './json.ts';
 
@@ -23,7 +23,7 @@ export function parseRunState(state: { readonly [key: string]: Json }, source: s
     typeof value === 'object' && value !== null && !Array.isArray(value);
   const { batches } = state;
   const problems = [
-    state.format !== 1 && `format is ${JSON.stringify(state.format)}, not 1`,
+    state.format !== 1 && `format is ${quote(state.format)}, not 1`,
     !whole(state.step) && 'step is no count',
     !(object(batches) && whole(batches.epoch) && whole(batches.index)) && 'batches is no position',
     !object(state.rngs) && 'rngs is no object',
@@ -43,7 +43,7 @@ export function checkSameConfig(saved: Record<string, Json>, now: Record<string,
   const keys = new Set([...Object.keys(saved), ...Object.keys(now)]);
   const differing = [...keys].filter((key) => JSON.stringify(saved[key]) !== JSON.stringify(now[key]));
   if (differing.length === 0) return;
-  const list = differing.map((key) => `${key} was ${JSON.stringify(saved[key])}, is ${JSON.stringify(now[key])}`);
+  const list = differing.map((key) => `${key} was ${quote(saved[key])}, is ${quote(now[key])}`);
   throw new ConfigError(
     `${source} belongs to a run with another config: ${list.join('; ')}. Use the same, or another folder.`,
   );

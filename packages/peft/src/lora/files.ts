@@ -1,4 +1,4 @@
-import { FormatError, type Tensor } from '@ashlar/tensor';
+import { FormatError, quote, type Tensor } from '@ashlar/tensor';
 import {
   CONFIG_FILE,
   namingSource,
@@ -59,7 +59,7 @@ export function fromPeftConfig(json: unknown, source: string = CONFIG_FILE): Che
   }
   const fields = new Map<string, unknown>(Object.entries(json));
   if (fields.get('peft_type') !== 'LORA') {
-    throw new FormatError(`${source}: peft_type is ${JSON.stringify(fields.get('peft_type'))}, not "LORA".`);
+    throw new FormatError(`${source}: peft_type is ${quote(fields.get('peft_type'))}, not "LORA".`);
   }
   const config: Record<string, unknown> = {};
   const unknown = new Map<string, unknown>();
@@ -68,7 +68,7 @@ export function fromPeftConfig(json: unknown, source: string = CONFIG_FILE): Che
       if (value !== null) config[FIELDS[name]] = value;
     } else if (Object.hasOwn(VARIANTS, name) || (name.startsWith('use_') && value === true)) {
       if (!(VARIANTS[name] ?? []).includes(value)) {
-        throw new FormatError(`${source}: ${name} is ${JSON.stringify(value)}; this variant of LoRA is not supported.`);
+        throw new FormatError(`${source}: ${name} is ${quote(value)}; this variant of LoRA is not supported.`);
       }
     } else if (!IGNORED.has(name)) {
       unknown.set(name, value);

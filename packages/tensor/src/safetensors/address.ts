@@ -1,7 +1,7 @@
 import { ConfigError, FormatError } from '../errors.ts';
 import { nodeModule } from '../node-module.ts';
+import { quote } from '../quote.ts';
 import { fileSource } from './file-source.ts';
-import { quote } from './messages.ts';
 import type { ByteSource } from './source.ts';
 import { type FetchOptions, urlSource } from './url-source.ts';
 
@@ -14,7 +14,7 @@ export function parseAddress(source: string | URL): Address {
   const url = URL.canParse(source) ? new URL(source) : undefined;
   if (url?.protocol === 'http:' || url?.protocol === 'https:') return url;
   if (url?.protocol === 'file:') return nodeModule('node:url', url.href).fileURLToPath(url);
-  throw new ConfigError(`source is ${quote(String(source))}; it may be a path, an http(s) URL, a Blob or bytes.`);
+  throw new ConfigError(`source is ${quote(source)}; it may be a path, an http(s) URL, a Blob or bytes.`);
 }
 
 export function openAddress(address: Address, options: FetchOptions): Promise<ByteSource> {

@@ -1,3 +1,4 @@
+import { quote } from '../quote.ts';
 /**
  * Bits per element of each dtype of the format, in the order of the reference implementation (increasing alignment),
  * by which writers sort. The names are its own: `F8_E4M3` is 8-bit floating point with 4 exponent and 3 mantissa bits.
@@ -47,7 +48,7 @@ export function byteLengthOf(
 ): { byteLength: number } | { problem: string } {
   let bits: number = DTYPE_BITS[dtype];
   for (const [axis, size] of shape.entries()) {
-    if (!isSize(size)) return { problem: `dimension ${axis} is ${JSON.stringify(size)}, not a whole number from 0` };
+    if (!isSize(size)) return { problem: `dimension ${axis} is ${quote(size)}, not a whole number from 0` };
     bits *= size;
     if (!Number.isSafeInteger(bits)) return { problem: 'the product of its dimensions is too large' };
   }

@@ -1,7 +1,8 @@
 import { FormatError } from '../errors.ts';
+import { quote } from '../quote.ts';
 import { byteLengthOf, DTYPES, isDtype, isSize, type SafetensorsDtype } from './dtype.ts';
 import { isObject, parseJsonObject } from './json.ts';
-import { damaged, quote } from './messages.ts';
+import { damaged } from './messages.ts';
 import type { ByteSource } from './source.ts';
 
 /** The reference implementation's limit. */

@@ -1,4 +1,5 @@
-import { damaged, quote } from './messages.ts';
+import { quote } from '../quote.ts';
+import { damaged } from './messages.ts';
 
 /** Headers and indexes nest three deep; deeper input only serves to exhaust memory. */
 const MAX_DEPTH = 8;

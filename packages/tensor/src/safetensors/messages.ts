@@ -1,12 +1,7 @@
 import { closestNames, FormatError } from '../errors.ts';
+import { quote } from '../quote.ts';
 
-const MAX_QUOTED = 120;
-
-/** `value` as JSON for an error message, cut short: names and values in a hostile file can be megabytes long. */
-export function quote(value: unknown): string {
-  const text = JSON.stringify(typeof value === 'string' ? value.slice(0, MAX_QUOTED) : value) ?? String(value);
-  return text.length > MAX_QUOTED + 2 ? `${text.slice(0, MAX_QUOTED)}…` : text;
-}
+const MAX_COMPARED = 240;
 
 /**
  * ` Did you mean "a", "b"?`, or nothing; it looks at no more names than it can compare at once.
@@ -19,10 +14,10 @@ export function didYouMean(
 ): string {
   const candidates: string[] = [];
   for (const candidate of names) {
-    if (candidate.length <= 2 * MAX_QUOTED) candidates.push(candidate);
+    if (candidate.length <= MAX_COMPARED) candidates.push(candidate);
     if (candidates.length === 2000) break;
   }
-  const closest = closestNames(name.slice(0, 2 * MAX_QUOTED), candidates);
+  const closest = closestNames(name.slice(0, MAX_COMPARED), candidates);
   return closest.length === 0 ? '' : ` Did you mean ${closest.map((name) => quote(show(name))).join(', ')}?`;
 }
 

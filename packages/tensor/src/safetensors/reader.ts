@@ -1,9 +1,10 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { ConfigError, FormatError } from '../errors.ts';
+import { quote } from '../quote.ts';
 import { type Address, besides, isIndex, openAddress, parseAddress, resolveFolder } from './address.ts';
 import { decodeTensor } from './decode.ts';
 import { readHeader, type StoredTensor, type TensorDescription } from './header.ts';
-import { damaged, didYouMean, quote } from './messages.ts';
+import { damaged, didYouMean } from './messages.ts';
 import { readShardIndex } from './shard-index.ts';
 import { type ByteSource, blobSource, bytesSource } from './source.ts';
 import type { FetchOptions } from './url-source.ts';

@@ -1,7 +1,8 @@
 import { FormatError } from '../errors.ts';
+import { quote } from '../quote.ts';
 import { MAX_HEADER_BYTES } from './header.ts';
 import { isObject, parseJsonObject } from './json.ts';
-import { damaged, quote } from './messages.ts';
+import { damaged } from './messages.ts';
 import type { ByteSource } from './source.ts';
 
 /** What `*.safetensors.index.json` says: which file of the folder holds each tensor. */

@@ -1,10 +1,10 @@
 import { Tensor } from '@tensorflow/tfjs-core';
 import { ConfigError } from '../errors.ts';
+import { quote } from '../quote.ts';
 import { writeFileAtomic } from '../write-file-atomic.ts';
 import { byteLengthOf, DTYPES, isDtype, type SafetensorsDtype } from './dtype.ts';
 import { float32ToBfloat16, float32ToFloat16 } from './half-precision.ts';
 import { MAX_HEADER_BYTES } from './header.ts';
-import { quote } from './messages.ts';
 
 /** A tensor as bytes: row-major, little-endian. */
 export interface TensorBytes {
