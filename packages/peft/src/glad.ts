@@ -1,3 +1,4 @@
+import { globalNorm } from '@ashlar/optim';
 import {
   add,
   addN,
@@ -13,7 +14,6 @@ import {
   type Parameter,
   type Rng,
   type Scalar,
-  sqrt,
   sub,
   sum,
   type Tensor,
@@ -58,8 +58,6 @@ function dot(a: TensorMap, b: TensorMap): Scalar {
   return addN([...a].map(([name, tensor]) => sum(mul(tensor, b.get(name) as Tensor)))) as Scalar;
 }
 
-const norm = (a: TensorMap): Scalar => sqrt(dot(a, a));
-
 /** New tensors `f(tensor, name)` under the same names; nothing else is left. */
 function mapTensors(tensors: TensorMap, f: (tensor: Tensor, name: string) => Tensor): Map<string, Tensor> {
   return new Map([...tensors].map(([name, tensor]) => [name, tidy(() => f(tensor, name))]));
@@ -82,10 +80,10 @@ export function regularizeGradient(
   const { rule, lambda, scope } = check(options);
   const ratios = tidy(() => {
     if (rule === 'blend') {
-      const length = norm(reference);
+      const length = globalNorm(reference);
       // Without a reference its share goes back to the gradient.
       const kept = where(greater(length, 0), 1 - lambda, 1);
-      return { kept, ratio: mul(divNoNan(norm(gradients), length), lambda) };
+      return { kept, ratio: mul(divNoNan(globalNorm(gradients), length), lambda) };
     }
     return { kept: undefined, ratio: divNoNan(dot(gradients, reference), dot(reference, reference)) };
   });
@@ -106,7 +104,7 @@ export function regularizeGradient(
 /** `rho g / (|g| + 1e-12)`, the norm over all tensors; the caller disposes of it. @throws ConfigError if `rho < 0`. */
 export function sharpnessPerturbation(gradients: TensorMap, rho: number): Map<string, Tensor> {
   check({ rho });
-  const factor = tidy(() => div(rho, add(norm(gradients), 1e-12)));
+  const factor = tidy(() => div(rho, add(globalNorm(gradients), 1e-12)));
   const perturbation = mapTensors(gradients, (g) => mul(g, factor));
   factor.dispose();
   return perturbation;
@@ -169,13 +167,21 @@ export function gladGradients(
   const rngs = [...(options.rngs ?? [])];
   const before = rngs.map((rng) => rng.state());
   const here = lossAndGrads(loss, parameters);
-  for (const [i, rng] of rngs.entries()) rng.restore(before[i]);
+  let there: ReturnType<typeof lossAndGrads>;
   const step = sharpnessPerturbation(here.grads, rho);
-  const there = gradientsAt(loss, parameters, step);
-  disposeMap(step);
+  try {
+    for (const [i, rng] of rngs.entries()) rng.restore(before[i]);
+    there = gradientsAt(loss, parameters, step);
+  } catch (error) {
+    here.loss.dispose();
+    disposeMap(here.grads);
+    throw error;
+  } finally {
+    disposeMap(step);
+  }
   const [gradNorm, cosine] = tidy(() => {
-    const length = norm(here.grads);
-    return [length, divNoNan(dot(here.grads, there.grads), mul(length, norm(there.grads))) as Scalar];
+    const length = globalNorm(here.grads);
+    return [length, divNoNan(dot(here.grads, there.grads), mul(length, globalNorm(there.grads))) as Scalar];
   });
   const plain = lambda === 0 || rho === 0;
   const grads = plain ? here.grads : steered(here.grads, there, options);
