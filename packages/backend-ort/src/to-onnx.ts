@@ -69,6 +69,8 @@ interface Symbol {
 /** Sizes are told apart by tracing at this many below the largest, and never at 1, where graphs are special. */
 const VARIATIONS = 4;
 const SMALLEST_MAX = VARIATIONS + 1;
+/** More would vary alike, and could not be told apart. */
+const MOST_SYMBOLS = VARIATIONS;
 
 function readSymbols(example: Named, dynamicAxes: NonNullable<ExportOptions['dynamicAxes']>): Symbol[] {
   const symbols = new Map<string, Symbol>();
@@ -92,16 +94,18 @@ function readSymbols(example: Named, dynamicAxes: NonNullable<ExportOptions['dyn
       symbols.set(name, symbol);
     }
   }
+  if (symbols.size > MOST_SYMBOLS) {
+    throw new Error(`dynamicAxes has the names ${[...symbols.keys()].join(', ')}; it may have ${MOST_SYMBOLS}.`);
+  }
   return [...symbols.values()];
 }
 
 /** Sizes to trace at, the largest first; no two symbols vary alike. */
 function sampleSizes(symbols: readonly Symbol[]): number[][] {
   if (symbols.length === 0) return [[]];
-  const variations = Array.from({ length: VARIATIONS + symbols.length }, (_, k) =>
-    symbols.map(({ max }, i) => max - ((k * (i + 1) + (k >> 2)) % VARIATIONS)),
+  return Array.from({ length: 2 * VARIATIONS }, (_, k) =>
+    symbols.map(({ max }, i) => max - ((k * (i + 1) + Math.floor(k / VARIATIONS)) % VARIATIONS)),
   );
-  return variations;
 }
 
 /** The function traced at some sizes. */

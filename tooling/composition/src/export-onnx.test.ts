@@ -129,6 +129,12 @@ describe('exportOnnx', () => {
     await expectError(({ x: a }) => ({ y: a }), /max of dynamic axis 'n' is 3/, {
       dynamicAxes: { x: { 1: { name: 'n', max: 3 } } },
     });
+    const many = { 0: 'a', 1: 'b', 2: 'c', 3: 'd', 4: 'e' };
+    const wide = ones([2, 2, 2, 2, 2]);
+    expect(() => toOnnx(({ y }) => ({ y }), { y: wide }, { dynamicAxes: { y: many } })).toThrow(
+      /a, b, c, d, e; it may have 4/,
+    );
+    wide.dispose();
     expect(await readdir(folder)).not.toContain('refused.onnx');
     x.dispose();
     expect(memory().numTensors).toBe(before);
