@@ -97,33 +97,30 @@ const floatMod: EmitPair = (g, a, b) => {
   return g.op('Where', [other, g.op('Mod', [g.op('Add', [remainder, b]), b], { fmod: 1 }), remainder]);
 };
 
-/** A kernel on bools by way of int32. */
-function viaInt32(name: string, inputs: Inputs, attrs: Record<string, unknown>, of: string): Plan | undefined {
-  return of in inputs && inputs[of]!.dtype === 'bool' ? boolPlans[name]!(inputs, attrs) : undefined;
+/** Bools are padded as int32. */
+function padBools({ x }: Inputs, { paddings, constantValue }: Record<string, unknown>): Plan | undefined {
+  if (x!.dtype !== 'bool') return undefined;
+  const pads = paddings as [number, number][];
+  return {
+    key: '',
+    inputs: [whole(x!)],
+    params: [[...pads.map((p) => p[0]), ...pads.map((p) => p[1])]],
+    outputs: [{ shape: x!.shape.map((size, i) => size + pads[i]![0] + pads[i]![1]), dtype: 'bool' }],
+    emit: (g, [value], [amounts]) =>
+      cast(g, g.op('Pad', [cast(g, value!, 'int32'), amounts!, g.constant('int32', constantValue ? 1 : 0)]), 'bool'),
+  };
 }
 
-const boolPlans: Plans = {
-  PadV2({ x }, { paddings, constantValue }) {
-    const pads = paddings as [number, number][];
-    return {
-      key: '',
-      inputs: [whole(x!)],
-      params: [[...pads.map((p) => p[0]), ...pads.map((p) => p[1])]],
-      outputs: [{ shape: x!.shape.map((size, i) => size + pads[i]![0] + pads[i]![1]), dtype: 'bool' }],
-      emit: (g, [value], [amounts]) =>
-        cast(g, g.op('Pad', [cast(g, value!, 'int32'), amounts!, g.constant('int32', constantValue ? 1 : 0)]), 'bool'),
-    };
-  },
-  Select({ condition, t, e }) {
-    if (!sameShape(condition!.shape, t!.shape) || e!.dtype !== 'bool') return undefined;
-    return {
-      key: '',
-      inputs: [flat(condition!), flat(t!), flat(e!)],
-      outputs: [{ shape: t!.shape, view: [sizeOf(t!.shape)], dtype: 'bool' }],
-      emit: (g, [c, x, y]) => g.op('Or', [g.op('And', [c!, x!]), g.op('And', [g.op('Not', [c!]), y!])]),
-    };
-  },
-};
+/** `condition ? t : e` of bools. */
+function selectBools({ condition, t, e }: Inputs): Plan | undefined {
+  if (t!.dtype !== 'bool' || e!.dtype !== 'bool' || !sameShape(condition!.shape, t!.shape)) return undefined;
+  return {
+    key: '',
+    inputs: [flat(condition!), flat(t!), flat(e!)],
+    outputs: [{ shape: t!.shape, view: [sizeOf(t!.shape)], dtype: 'bool' }],
+    emit: (g, [c, x, y]) => g.op('Or', [g.op('And', [c!, x!]), g.op('And', [g.op('Not', [c!]), y!])]),
+  };
+}
 
 /** `condition ? t : e` where the condition has an entry for each row of the others. */
 function selectRows({ condition, t, e }: Inputs): Plan | undefined {
@@ -225,8 +222,8 @@ const plans: Plans = {
   },
   Reverse: ({ x }) => same(x!),
   Tile: ({ x }) => same(x!),
-  PadV2: (inputs, attrs) => (inputs.x!.shape.length === 0 ? same(inputs.x!) : viaInt32('PadV2', inputs, attrs, 'x')),
-  Select: (inputs, attrs) => viaInt32('Select', inputs, attrs, 't') ?? selectRows(inputs),
+  PadV2: (inputs, attrs) => (inputs.x!.shape.length === 0 ? same(inputs.x!) : padBools(inputs, attrs)),
+  Select: (inputs) => selectBools(inputs) ?? selectRows(inputs),
   GatherV2: gatherInBatches,
   Sum: reduceNothing,
   Mean: reduceNothing,
