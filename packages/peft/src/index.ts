@@ -10,18 +10,11 @@ export {
   sharpnessPerturbation,
 } from './glad.ts';
 export { loadAdapter } from './load.ts';
-export {
-  type CheckedLofitConfig,
-  dpoLoss,
-  type Head,
-  type HeadSelectionOptions,
-  type LofitConfig,
-  LofitHeads,
-  LofitModel,
-  loadLofit,
-  lofit,
-  selectHeads,
-} from './lofit.ts';
+export type { CheckedLofitConfig, Head, LofitConfig } from './lofit/config.ts';
+export { dpoLoss } from './lofit/dpo-loss.ts';
+export { LofitHeads } from './lofit/heads.ts';
+export { LofitModel, loadLofit, lofit } from './lofit/lofit.ts';
+export { type HeadSelectionOptions, selectHeads } from './lofit/select-heads.ts';
 export type { CombinationType } from './lora/combine.ts';
 export type { CheckedLoraConfig, LoraConfig, LoraInit } from './lora/config.ts';
 export { LoraConv2d } from './lora/conv2d.ts';
@@ -31,14 +24,6 @@ export { LoraLinear } from './lora/linear.ts';
 export { LoraModel, loadLora, lora } from './lora/lora.ts';
 export type { TargetOptions } from './match.ts';
 export * from './method.ts';
-export {
-  type CheckedSVFitConfig,
-  type EnergyKind,
-  loadSVFit,
-  rankForEnergy,
-  type SVFitBase,
-  type SVFitConfig,
-  SVFitLayer,
-  SVFitModel,
-  svfit,
-} from './svfit.ts';
+export { type CheckedSVFitConfig, type EnergyKind, rankForEnergy, type SVFitConfig } from './svfit/config.ts';
+export { type SVFitBase, SVFitLayer } from './svfit/layer.ts';
+export { loadSVFit, SVFitModel, svfit } from './svfit/svfit.ts';

@@ -1,9 +1,9 @@
 import { type AnyModule, FormatError, quote } from '@ashlar/tensor';
 import { readAdapterConfig } from './adapter-files.ts';
-import { loadLofit } from './lofit.ts';
+import { loadLofit } from './lofit/lofit.ts';
 import { loadLora } from './lora/lora.ts';
 import type { AdapterHandle, AttachOptions } from './method.ts';
-import { loadSVFit } from './svfit.ts';
+import { loadSVFit } from './svfit/svfit.ts';
 
 type Loader = (model: AnyModule, dir: string, options?: AttachOptions) => Promise<AdapterHandle>;
 

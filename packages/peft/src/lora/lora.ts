@@ -14,6 +14,7 @@ import { freezeBase, thawBase } from '../frozen-base.ts';
 import { patternKey } from '../match.ts';
 import type { AdapterDescription, AdapterHandle, AttachOptions, Method } from '../method.ts';
 import { targetPaths, wholeParameters, withTargets } from '../targets.ts';
+import { countNumbers, fractionOf, trainingOf } from '../trainable.ts';
 import { TrainedBase } from '../trained-base.ts';
 import { type CombinationType, combineFactors } from './combine.ts';
 import { type CheckedLoraConfig, checkLoraConfig, type LoraConfig } from './config.ts';
@@ -204,13 +205,14 @@ export class LoraModel implements AdapterHandle {
   }
 
   parameters(): Map<string, Parameter> {
-    const own = new Set(this.#active.flatMap((name) => [...this.#own(name).values()]));
-    return new Map([...this.model.trainableParameters()].filter(([, parameter]) => own.has(parameter)));
+    return trainingOf(
+      this.model,
+      this.#active.flatMap((name) => [...this.#own(name).values()]),
+    );
   }
 
   get trainableFraction(): number {
-    const count = (parameters: Iterable<Parameter>): number => [...parameters].reduce((n, { size }) => n + size, 0);
-    return count(this.parameters().values()) / count(this.model.parameters());
+    return fractionOf(this.model, this.parameters());
   }
 
   describe(): AdapterDescription[] {
@@ -221,7 +223,7 @@ export class LoraModel implements AdapterHandle {
         layer: layer.base_layer.constructor.name,
         r: layer.adapter(adapter).r,
         scaling: layer.adapter(adapter).scaling,
-        parameters: [...layer.adapterParameters(adapter).values()].reduce((n, { size }) => n + size, 0),
+        parameters: countNumbers(layer.adapterParameters(adapter).values()),
         baseParameters: layer.base_layer.weight.size,
       })),
     );

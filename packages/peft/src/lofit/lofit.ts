@@ -1,43 +1,30 @@
-import { Conv1D, Linear } from '@ashlar/nn';
-import { adamw, linear, Optimizer } from '@ashlar/optim';
+import { Conv1D, type Linear } from '@ashlar/nn';
 import {
   type AnyModule,
   add,
-  Buffer,
   ConfigError,
   checkFinite,
   clone,
   concat,
-  disposeMap,
   divNoNan,
   euclideanNorm,
   FormatError,
   type HookHandle,
-  jit,
   keep,
-  lossAndGrads,
-  Module,
   matMul,
   mean,
-  moduleState,
   mul,
-  NumericsError,
-  neg,
   Parameter,
   quote,
   Rng,
   reshape,
   type Scalar,
-  sign,
   slice,
-  softplus,
   sqrt,
   square,
-  stopGradient,
   sub,
   sum,
   type Tensor,
-  tensor2d,
   tidy,
   zeros,
 } from '@ashlar/tensor';
@@ -50,154 +37,16 @@ import {
   readAdapterConfig,
   readAdapterTensors,
   writeAdapterFiles,
-} from './adapter-files.ts';
-import { AdapterLayer, refuseTied } from './adapter-layer.ts';
-import { isRank, refuse } from './check-options.ts';
-import { freezeBase, thawBase } from './frozen-base.ts';
-import type { AdapterDescription, AdapterHandle, AttachOptions, Method } from './method.ts';
-
-/** An attention head: its layer among the model's attention layers, and its index among the query heads, from 0. */
-export type Head = readonly [layer: number, head: number];
-
-export interface LofitConfig {
-  /** The heads that the adapter acts on. Default all. */
-  heads?: readonly Head[];
-  /** Whether offsets `v` train. Default true. */
-  offset?: boolean;
-  /** Whether scalings `A` train: stage 1. Default false. */
-  scale?: boolean;
-  /** Of the normal distribution that they start from. Default 1e-3. */
-  initStd?: number;
-  /**
-   * Names (or ends of names) of the attention layers' output projections. Default: `o_proj` and `out_proj` beside a
-   * `q_proj`, `c_proj` beside a `c_attn`.
-   */
-  projections?: readonly string[];
-  /** Query heads of an attention layer. Default: what the layer or the model's config says. */
-  numHeads?: number;
-}
-
-const DEFAULTS = { offset: true, scale: false, initStd: 1e-3 } as const;
-
-export type CheckedLofitConfig = LofitConfig & Required<Pick<LofitConfig, keyof typeof DEFAULTS>>;
-
-/** Fills in the defaults and checks every option. @throws ConfigError naming it, what it was and what it may be. */
-export function checkLofitConfig(config: LofitConfig): CheckedLofitConfig {
-  const given = Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
-  const full = { ...DEFAULTS, ...given } as CheckedLofitConfig;
-  const { heads, offset, scale, initStd, projections, numHeads } = full;
-  if (heads !== undefined) checkHeads(heads);
-  for (const [option, value] of Object.entries({ offset, scale })) {
-    if (typeof value !== 'boolean') refuse(option, value, 'true or false');
-  }
-  if (!offset && !scale) throw new ConfigError('Neither offset nor scale is true: nothing would train.');
-  if (!(Number.isFinite(initStd) && initStd >= 0)) refuse('initStd', initStd, 'a finite number of at least 0');
-  if (projections !== undefined && !(Array.isArray(projections) && projections.every((n) => typeof n === 'string'))) {
-    refuse('projections', projections, 'a list of names');
-  }
-  if (numHeads !== undefined && !isRank(numHeads)) refuse('numHeads', numHeads, 'a positive integer');
-  return full;
-}
-
-function checkHeads(heads: unknown): void {
-  const isIndex = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0;
-  const isHead = (value: unknown): boolean => Array.isArray(value) && value.length === 2 && value.every(isIndex);
-  if (!Array.isArray(heads) || heads.length === 0 || !heads.every(isHead)) {
-    refuse('heads', heads, 'a list of [layer, head] that is not empty');
-  }
-  const names = (heads as Head[]).map(String);
-  const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined) throw new ConfigError(`heads has [${twice}] twice.`);
-}
-
-type Projection = Linear | Conv1D;
-
-/** An attention layer seen from its output projection, whose input `[..., heads headDim]` are the heads' outputs. */
-interface AttentionOutput {
-  path: string;
-  projection: AnyModule;
-  heads: number;
-}
-
-/** The attention layers of a model, first to last. @throws ConfigError where there is none, or its heads are unknown. */
-function attentionOutputs(model: AnyModule, { projections, numHeads }: LofitConfig): AttentionOutput[] {
-  const config = (model as { config?: { num_attention_heads?: number; n_head?: number } }).config;
-  const found: AttentionOutput[] = [];
-  for (const [path, module] of model.namedModules()) {
-    const children = new Map(module.namedChildren());
-    for (const [name, projection] of children) {
-      const full = path === '' ? name : `${path}.${name}`;
-      const usual = children.has('q_proj') ? ['o_proj', 'out_proj'] : children.has('c_attn') ? ['c_proj'] : [];
-      const wanted = projections?.some((entry) => full === entry || full.endsWith(`.${entry}`)) ?? usual.includes(name);
-      if (!wanted) continue;
-      const own = (module as { heads?: unknown }).heads;
-      const heads = numHeads ?? (isRank(own) ? (own as number) : (config?.num_attention_heads ?? config?.n_head));
-      if (heads === undefined) throw new ConfigError(`How many heads '${path}' has is unknown; set numHeads.`);
-      found.push({ path: full, projection, heads });
-    }
-  }
-  if (found.length === 0) {
-    const looked = projections?.join(', ') ?? 'o_proj or out_proj beside q_proj, c_proj beside c_attn';
-    throw new ConfigError(`The model has no attention output projection (${looked}); name them by 'projections'.`);
-  }
-  return found;
-}
-
-/** The width of a projection's input. */
-function inputWidth({ path, projection }: AttentionOutput): number {
-  if (projection instanceof Linear) return projection.inFeatures;
-  if (projection instanceof Conv1D) return projection.weight.shape[0];
-  const what = projection instanceof AdapterLayer ? 'carries another adapter' : 'is no linear layer';
-  throw new ConfigError(
-    `'${path}' ${what} (${projection.constructor.name}); LoFiT hooks plain projections: leave it out of the other ` +
-      "method's targets by 'excludeModules'.",
-  );
-}
-
-/**
- * Scalings and offsets of some heads of one attention layer, `[..., heads headDim]` to the same:
- * `z'_i = (1 + A_i) * z_i + v_i` for the heads `i` that it has, at every position.
- */
-export class LofitHeads extends Module {
-  readonly heads: readonly number[];
-  /** `[heads.length, headDim]`, both. */
-  readonly A?: Parameter;
-  readonly v?: Parameter;
-  /** `[numHeads, heads.length]`: a one where a row is the head of a column. */
-  readonly placement: Buffer;
-
-  constructor(heads: readonly number[], numHeads: number, headDim: number, config: CheckedLofitConfig, rng: Rng) {
-    super();
-    this.heads = heads;
-    const shape: [number, number] = [heads.length, headDim];
-    const parameter = (name: string): Parameter =>
-      new Parameter({ shape, init: () => rng.fork(name).normal(shape, { std: config.initStd }) });
-    if (config.scale) this.A = parameter('A');
-    if (config.offset) this.v = parameter('v');
-    const places = Array.from({ length: numHeads }, (_, row) => heads.map((head) => Number(head === row)));
-    this.placement = new Buffer(tensor2d(places), { persistent: false });
-  }
-
-  /** `1 + A` over all heads, `[numHeads headDim]`, or undefined without scalings. */
-  factors(): Tensor | undefined {
-    return this.A && tidy(() => add(this.#overAll(this.A as Parameter), 1));
-  }
-
-  /** `v` over all heads, zero for those that are not here, `[numHeads headDim]`; or undefined without offsets. */
-  offsets(): Tensor | undefined {
-    return this.v && tidy(() => this.#overAll(this.v as Parameter));
-  }
-
-  #overAll(rows: Parameter): Tensor {
-    return reshape(matMul(this.placement.stored, rows.value), [-1]);
-  }
-
-  override forward(z: Tensor): Tensor {
-    const [factors, offsets] = [this.factors(), this.offsets()];
-    const scaled = factors === undefined ? z : mul(z, factors);
-    return offsets === undefined ? scaled : add(scaled, offsets);
-  }
-}
+} from '../adapter-files.ts';
+import { refuseTied } from '../adapter-layer.ts';
+import { refuse } from '../check-options.ts';
+import { freezeBase, thawBase } from '../frozen-base.ts';
+import type { AdapterDescription, AdapterHandle, AttachOptions, Method } from '../method.ts';
+import { countNumbers, fractionOf, trainingOf } from '../trainable.ts';
+import { attentionOutputs, headWidth, type Projection } from './attention-outputs.ts';
+import { type CheckedLofitConfig, checkLofitConfig, type Head, type LofitConfig } from './config.ts';
+import { LofitHeads } from './heads.ts';
+import { l1 } from './select-heads.ts';
 
 /**
  * LoFiT: a constant vector, learned, on the outputs of a few attention heads, before the output projection:
@@ -272,13 +121,11 @@ export class LofitModel implements AdapterHandle {
   }
 
   parameters(): Map<string, Parameter> {
-    const own = new Set(this.#own().values());
-    return new Map([...this.model.trainableParameters()].filter(([, parameter]) => own.has(parameter)));
+    return trainingOf(this.model, this.#own().values());
   }
 
   get trainableFraction(): number {
-    const count = (parameters: Iterable<Parameter>): number => [...parameters].reduce((n, { size }) => n + size, 0);
-    return count(this.parameters().values()) / count(this.model.parameters());
+    return fractionOf(this.model, this.parameters());
   }
 
   /** One line per layer with heads; `r` is their number. */
@@ -289,7 +136,7 @@ export class LofitModel implements AdapterHandle {
       layer: projection.constructor.name,
       r: heads.heads.length,
       scaling: 1,
-      parameters: heads.parameters().reduce((n, { size }) => n + size, 0),
+      parameters: countNumbers(heads.parameters()),
       baseParameters: projection.weight.size,
     }));
   }
@@ -535,128 +382,7 @@ async function readConfig(dir: string): Promise<CheckedLofitConfig> {
   return namingSource(source, () => checkLofitConfig(ownOptions<LofitConfig>('LOFIT', json, FIELDS, source)));
 }
 
-export interface HeadSelectionOptions<Batch> {
-  /** What is minimised, a mean over the batch. */
-  loss(batch: Batch): Tensor;
-  /** As many as `steps`; each is disposed of by whoever makes it. */
-  batches: Iterable<Batch>;
-  steps: number;
-  /** Heads to choose. Default a tenth of all. The paper uses about 3% for the offsets. */
-  k?: number;
-  /** Weight of `sum |A|`. Default 5e-4. */
-  l1Lambda?: number;
-  /** Falls linearly to zero. Default 5e-3. */
-  learningRate?: number;
-  initStd?: number;
-  projections?: readonly string[];
-  numHeads?: number;
-  /** Default `new Rng(0)`. */
-  rng?: Rng;
-}
-
-/**
- * Stage 1 of LoFiT: trains scalings of all heads, `loss + lambda sum |A|` by AdamW without decay, and chooses the `k` heads
- * whose scalings are longest. The scalings are thrown away and the model is left as it was. With few examples the choice
- * is noisy: compare seeds.
- * @returns the chosen heads, best first, and the score of every head of the model.
- * @throws ConfigError for options out of range; NumericsError if the loss is not finite.
- */
-export function selectHeads<Batch extends Tensor | readonly Tensor[]>(
-  model: AnyModule,
-  options: HeadSelectionOptions<Batch>,
-): { heads: Head[]; scores: { head: Head; score: number }[] } {
-  const { loss, batches, steps, l1Lambda = 5e-4, learningRate = 5e-3, initStd, projections, numHeads, rng } = options;
-  if (!isRank(steps)) refuse('steps', steps, 'a positive integer');
-  if (!(Number.isFinite(l1Lambda) && l1Lambda >= 0)) refuse('l1Lambda', l1Lambda, 'a finite number of at least 0');
-  const config = { scale: true, offset: false, initStd, projections, numHeads };
-  const handle = new LofitModel(model, checkLofitConfig(config), { rng, name: 'selection' });
-  const parameters = handle.parameters();
-  const schedule = linear({ init: learningRate, end: 0, steps });
-  const optimizer = new Optimizer(parameters, adamw({ learningRate: schedule, weightDecay: 0 }));
-  const step = jit(
-    (batch: Batch): Tensor => {
-      const objective = (): Tensor => add(loss(batch), handle.l1Penalty(l1Lambda));
-      const { loss: value, grads } = lossAndGrads(objective, parameters);
-      optimizer.step(grads);
-      disposeMap(grads);
-      return value;
-    },
-    { state: [moduleState(model), optimizer], name: 'selectHeads' },
-  );
-  try {
-    const k = options.k ?? Math.max(1, Math.round(handle.heads.length / 10));
-    if (!isRank(k) || k > handle.heads.length) refuse('k', k, `an integer from 1 to ${handle.heads.length}`);
-    let done = 0;
-    for (const batch of batches) {
-      if (done === steps) break;
-      const value = step(batch);
-      const [last] = value.dataSync();
-      value.dispose();
-      done++;
-      if (!Number.isFinite(last)) throw new NumericsError(`The loss of head selection is ${last} in step ${done}.`);
-    }
-    if (done < steps) throw new ConfigError(`batches ended after ${done}; steps is ${steps}.`);
-    const scores = handle.scores();
-    return {
-      heads: topHeads(scores, k).map((i) => handle.heads[i]),
-      scores: handle.heads.map((head, i) => ({ head, score: scores[i] })),
-    };
-  } finally {
-    step.dispose();
-    optimizer.dispose();
-    handle.unload();
-  }
-}
-
-/** The indices of the `k` largest scores, largest first; of equal ones the later first. */
-export function topHeads(scores: readonly number[], k: number): number[] {
-  return range(scores.length)
-    .sort((a, b) => scores[b] - scores[a] || b - a)
-    .slice(0, k);
-}
-
-/** `lambda sum |x|` with the gradient `lambda sign(x)`, `sign(0) = 0`. */
-export function l1(x: Tensor, lambda: number): Scalar {
-  return tidy(() => mul(sum(mul(x, stopGradient(sign(x)))), lambda) as Scalar);
-}
-
-/**
- * The loss of direct preference optimisation, the mean of
- * `-log sigmoid(beta [(log p(chosen) - log p_ref(chosen)) - (log p(rejected) - log p_ref(rejected))])`, from the summed
- * log-probabilities of whole answers, `[batch]` each; the reference is the frozen base.
- *
- * Source: Rafailov et al. 2023, arXiv 2305.18290; LoFiT trains with `beta` 0.5 for truthfulness.
- * @returns the loss, and the margin of the implicit rewards by example (the argument of the sigmoid).
- */
-export function dpoLoss(
-  policyChosen: Tensor,
-  policyRejected: Tensor,
-  referenceChosen: Tensor,
-  referenceRejected: Tensor,
-  beta = 0.5,
-): { loss: Scalar; margin: Tensor } {
-  if (!(beta > 0 && Number.isFinite(beta))) refuse('beta', beta, 'a finite number above 0');
-  return tidy(() => {
-    const chosen = sub(policyChosen, referenceChosen);
-    const margin = mul(sub(chosen, sub(policyRejected, referenceRejected)), beta);
-    return { loss: mean(softplus(neg(margin))) as Scalar, margin };
-  });
-}
-
-const range = (length: number): number[] => Array.from({ length }, (_, i) => i);
-
-/** The width of one head. */
-function headWidth(output: AttentionOutput): number {
-  const width = inputWidth(output);
-  const [guest] = output.projection.namedChildren();
-  if (guest !== undefined) {
-    throw new ConfigError(`'${output.path}' carries another adapter (${guest[0]}); unload that first.`);
-  }
-  if (width % output.heads !== 0) {
-    throw new ConfigError(`'${output.path}' takes ${width} numbers, which ${output.heads} heads do not divide.`);
-  }
-  return width / output.heads;
-}
+export const range = (length: number): number[] => Array.from({ length }, (_, i) => i);
 
 function* stored(path: string, heads: LofitHeads): Generator<[string, Tensor]> {
   for (const [name, parameter] of heads.namedParameters(`${path}.lofit.`)) yield [name, parameter.stored];

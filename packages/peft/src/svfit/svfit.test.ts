@@ -30,9 +30,11 @@ import {
 } from '@ashlar/tensor';
 import { gradCheck } from '@ashlar/tensor/testing';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { lora } from './lora/lora.ts';
-import { attach } from './method.ts';
-import { loadSVFit, rankForEnergy, type SVFitConfig, SVFitLayer, type SVFitModel, svfit } from './svfit.ts';
+import { lora } from '../lora/lora.ts';
+import { attach } from '../method.ts';
+import { rankForEnergy, type SVFitConfig } from './config.ts';
+import { SVFitLayer } from './layer.ts';
+import { loadSVFit, type SVFitModel, svfit } from './svfit.ts';
 
 class Net extends Module {
   embed: Embedding;

@@ -27,20 +27,14 @@ import {
 } from '@ashlar/tensor';
 import { gradCheck } from '@ashlar/tensor/testing';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { loadAdapter } from './load.ts';
-import {
-  dpoLoss,
-  type LofitConfig,
-  LofitHeads,
-  type LofitModel,
-  l1,
-  loadLofit,
-  lofit,
-  selectHeads,
-  topHeads,
-} from './lofit.ts';
-import { lora } from './lora/lora.ts';
-import { attach } from './method.ts';
+import { loadAdapter } from '../load.ts';
+import { lora } from '../lora/lora.ts';
+import { attach } from '../method.ts';
+import type { LofitConfig } from './config.ts';
+import { dpoLoss } from './dpo-loss.ts';
+import { LofitHeads } from './heads.ts';
+import { type LofitModel, loadLofit, lofit } from './lofit.ts';
+import { l1, selectHeads, topHeads } from './select-heads.ts';
 
 const MODELS = {
   llama: {
