@@ -46,7 +46,7 @@ export default defineClaim({
     /** Measures ways to adapt `base` to changed digits; each starts from the base. */
     const task = (column: string, base: Mlp, change: (picture: DigitPicture) => DigitPicture, steps: number) => {
       const [labelled, held] = [changed(few, change), changed(test, change)];
-      const learn = (learningRate: number): void =>
+      const learn = (learningRate: number): number[] =>
         fit(base, labelled, { steps, learningRate, rng: rng.fork('adapt').fork(column) });
       const count = (): number => [...base.trainableParameters().values()].reduce((n, { size }) => n + size, 0);
       const record = (row: string, percent: number, numbers?: number): void => {

@@ -58,12 +58,12 @@ export function splitDigits(count: number, rng: Rng): { train: Examples; test: E
 const images = ({ pictures }: Examples): Tensor => tensor2d(pictures.map((picture) => Array.from(picture)));
 const targets = ({ labels }: Examples): Tensor => tensor1d(labels.slice(), 'int32');
 
-/** Trains what is trainable on random batches, by AdamW without decay unless it is asked for. */
+/** Trains what is trainable on random batches, by AdamW without decay unless it is asked for; gives the loss of each step. */
 export function fit(
   model: Module,
   data: Examples,
   options: { steps: number; learningRate: number; batch?: number; weightDecay?: number; rng: Rng },
-): void {
+): number[] {
   const { steps, learningRate, batch: size = 64, weightDecay = 0, rng } = options;
   const parameters = model.trainableParameters();
   const optimizer = new Optimizer(parameters, adamw({ learningRate, weightDecay }));
@@ -76,13 +76,17 @@ export function fit(
     },
     { state: [moduleState(model), optimizer] },
   );
-  for (let i = 0; i < steps; i++) {
+  const losses = Array.from({ length: steps }, () => {
     const batch = pick(data, rng.choice(data.labels.length, size));
     const used = [images(batch), targets(batch)] as const;
-    for (const tensor of [step(...used), ...used]) tensor.dispose();
-  }
+    const loss = step(...used);
+    const [value] = loss.dataSync();
+    for (const tensor of [loss, ...used]) tensor.dispose();
+    return value;
+  });
   step.dispose();
   optimizer.dispose();
+  return losses;
 }
 
 /** In percent. */
