@@ -103,47 +103,73 @@ export class Conv2d extends Module {
    * @throws ShapeError unless `x` has at least the kernel's extent.
    */
   convolve(x: Tensor, weight: Tensor): Tensor {
-    const [vertical, horizontal] = this.padding;
-    for (const [axis, kernel] of this.kernelSize.entries()) {
-      const extent = this.dilation[axis] * (kernel - 1) + 1;
-      if (x.shape[2 + axis] + 2 * this.padding[axis] >= extent) continue;
-      throw new ShapeError(
-        `The kernel reaches over ${extent} ${['rows', 'columns'][axis]}; [${x.shape}] with padding ${this.padding} has fewer.`,
-      );
-    }
-    const channelsLast = transpose(x, [0, 2, 3, 1]);
-    const padded =
-      vertical + horizontal === 0
-        ? channelsLast
-        : pad(channelsLast, [
-            [0, 0],
-            [vertical, vertical],
-            [horizontal, horizontal],
-            [0, 0],
-          ]);
-    return transpose(this.#convolve(padded as Tensor4D, transpose(weight, [2, 3, 1, 0]) as Tensor4D), [0, 3, 1, 2]);
+    return convolve2d(x, weight, this);
   }
+}
 
-  /** On `[batch, height, width, in]`, with a kernel `[kernelHeight, kernelWidth, in / groups, out]`. */
-  #convolve(x: Tensor4D, kernel: Tensor4D): Tensor4D {
-    const { groups, inChannels, dilation } = this;
-    // tfjs takes no stride together with a dilation: convolve everywhere, then keep every stride-th place.
-    const thinned = Math.max(...this.stride) > 1 && Math.max(...dilation) > 1;
-    const stride: [number, number] = thinned ? [1, 1] : this.stride;
-    const convolve = (x: Tensor4D, kernel: Tensor4D): Tensor4D => conv2d(x, kernel, stride, 'valid', 'NHWC', dilation);
-    let y: Tensor4D;
-    if (groups === 1) {
-      y = convolve(x, kernel);
-    } else if (groups === inChannels) {
-      const depthwise: Tensor4D = reshape(kernel, [...this.kernelSize, inChannels, kernel.shape[3] / inChannels]);
-      y = depthwiseConv2d(x, depthwise, stride, 'valid', 'NHWC', dilation);
-    } else {
-      const kernels = split(kernel, groups, 3) as Tensor4D[];
-      y = concat(
-        split(x, groups, 3).map((part, i) => convolve(part as Tensor4D, kernels[i])),
-        3,
-      ) as Tensor4D;
-    }
-    return thinned ? (stridedSlice(y, [0, 0, 0, 0], y.shape, [1, ...this.stride, 1]) as Tensor4D) : y;
+/**
+ * The 2-D cross-correlation of `x` `[batch, in, height, width]` with `weight` `[out, in / groups, kernelHeight,
+ * kernelWidth]`: `[batch, out, height', width']`.
+ * @throws ShapeError unless `x` has at least the kernel's extent.
+ */
+export function convolve2d(
+  x: Tensor,
+  weight: Tensor,
+  options: { stride?: Pair; padding?: Pair; dilation?: Pair; groups?: number } = {},
+): Tensor {
+  const [stride, padding, dilation] = [options.stride ?? 1, options.padding ?? 0, options.dilation ?? 1].map(pair);
+  const kernelSize = weight.shape.slice(2);
+  for (const [axis, kernel] of kernelSize.entries()) {
+    const extent = dilation[axis] * (kernel - 1) + 1;
+    if (x.shape[2 + axis] + 2 * padding[axis] >= extent) continue;
+    throw new ShapeError(
+      `The kernel reaches over ${extent} ${['rows', 'columns'][axis]}; [${x.shape}] with padding ${padding} has fewer.`,
+    );
   }
+  const channelsLast = transpose(x, [0, 2, 3, 1]);
+  const [vertical, horizontal] = padding;
+  const padded =
+    vertical + horizontal === 0
+      ? channelsLast
+      : pad(channelsLast, [
+          [0, 0],
+          [vertical, vertical],
+          [horizontal, horizontal],
+          [0, 0],
+        ]);
+  const kernel = transpose(weight, [2, 3, 1, 0]) as Tensor4D;
+  return transpose(
+    channelsLastConvolution(padded as Tensor4D, kernel, stride, dilation, options.groups ?? 1),
+    [0, 3, 1, 2],
+  );
+}
+
+/** On `[batch, height, width, in]`, with a kernel `[kernelHeight, kernelWidth, in / groups, out]`. */
+function channelsLastConvolution(
+  x: Tensor4D,
+  kernel: Tensor4D,
+  stride: [number, number],
+  dilation: [number, number],
+  groups: number,
+): Tensor4D {
+  const inChannels = x.shape[3];
+  const [height, width, , outChannels] = kernel.shape;
+  // tfjs takes no stride together with a dilation: convolve everywhere, then keep every stride-th place.
+  const thinned = Math.max(...stride) > 1 && Math.max(...dilation) > 1;
+  const step: [number, number] = thinned ? [1, 1] : stride;
+  const convolve = (x: Tensor4D, kernel: Tensor4D): Tensor4D => conv2d(x, kernel, step, 'valid', 'NHWC', dilation);
+  let y: Tensor4D;
+  if (groups === 1) {
+    y = convolve(x, kernel);
+  } else if (groups === inChannels) {
+    const depthwise: Tensor4D = reshape(kernel, [height, width, inChannels, outChannels / inChannels]);
+    y = depthwiseConv2d(x, depthwise, step, 'valid', 'NHWC', dilation);
+  } else {
+    const kernels = split(kernel, groups, 3) as Tensor4D[];
+    y = concat(
+      split(x, groups, 3).map((part, i) => convolve(part as Tensor4D, kernels[i])),
+      3,
+    ) as Tensor4D;
+  }
+  return thinned ? (stridedSlice(y, [0, 0, 0, 0], y.shape, [1, ...stride, 1]) as Tensor4D) : y;
 }

@@ -15,6 +15,14 @@ export abstract class AdapterLayer<Base extends AdaptableModule = AdaptableModul
   }
 }
 
+/** What a method that hooks a plain layer hangs on it as a child; such a layer takes no other adapter. */
+export abstract class LayerGuest extends Module<[Tensor], Tensor> {}
+
+/** The name under which a guest hangs on `layer`, if one does. */
+export function guestOf(layer: AnyModule): string | undefined {
+  return [...layer.namedChildren()].find(([, child]) => child instanceof LayerGuest)?.[0];
+}
+
 /** Every name of the parameters and persistent buffers of a model. */
 function namesOf(model: AnyModule): Map<unknown, string[]> {
   const names = new Map<unknown, string[]>();

@@ -22,6 +22,14 @@ export { LoraEmbedding } from './lora/embedding.ts';
 export { type LoraAdapter, type LoraAdapterOptions, LoraLayer } from './lora/layer.ts';
 export { LoraLinear } from './lora/linear.ts';
 export { LoraModel, loadLora, lora } from './lora/lora.ts';
+export {
+  type CheckedLowRankConvConfig,
+  type LowRankConvConfig,
+  LowRankConvModel,
+  LowRankUpdate,
+  loadLowRankConv,
+  lowRankConv,
+} from './low-rank-conv.ts';
 export type { TargetOptions } from './match.ts';
 export * from './method.ts';
 export { type CheckedSVFitConfig, type EnergyKind, rankForEnergy, type SVFitConfig } from './svfit/config.ts';

@@ -2,6 +2,7 @@ import { type AnyModule, FormatError, quote } from '@ashlar/tensor';
 import { readAdapterConfig } from './adapter-files.ts';
 import { loadLofit } from './lofit/lofit.ts';
 import { loadLora } from './lora/lora.ts';
+import { loadLowRankConv } from './low-rank-conv.ts';
 import type { AdapterHandle, AttachOptions } from './method.ts';
 import { loadSVFit } from './svfit/svfit.ts';
 
@@ -11,6 +12,7 @@ type Loader = (model: AnyModule, dir: string, options?: AttachOptions) => Promis
 const LOADERS: Readonly<Record<string, Loader>> = {
   LORA: loadLora,
   LOFIT: loadLofit,
+  LOWRANKCONV: loadLowRankConv,
   SVFIT: loadSVFit,
 };
 

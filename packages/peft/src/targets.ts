@@ -1,6 +1,6 @@
 import { Conv1D, Linear } from '@ashlar/nn';
 import { type AnyModule, ConfigError, type Parameter } from '@ashlar/tensor';
-import { AdapterLayer } from './adapter-layer.ts';
+import { AdapterLayer, guestOf } from './adapter-layer.ts';
 import { DEFAULT_TARGETS, matchesTarget, noTarget, type TargetOptions } from './match.ts';
 
 /** Output heads, which `'all-linear'` leaves out. */
@@ -50,9 +50,7 @@ export function targetPaths(
   const names = candidates.map(({ path }) => path);
   if (matched.length === 0) throw noTarget(options, names);
   for (const { path, base, module } of matched) {
-    // Layers have no children of their own: what a plain one holds came from a method that hooks it.
-    const [guest] = base.namedChildren();
-    const taken = module instanceof AdapterLayer && !shared(module) ? module.constructor.name : guest?.[0];
+    const taken = module instanceof AdapterLayer && !shared(module) ? module.constructor.name : guestOf(base);
     if (taken !== undefined) {
       throw new ConfigError(
         `'${path}' carries another adapter (${taken}), with which this one cannot share a layer: unload that first, or ` +

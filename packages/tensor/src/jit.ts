@@ -122,7 +122,8 @@ export function moduleState(model: AnyModule): JitState {
     ...slotState(() => [...model.namedParameters(), ...model.namedBuffers()].map(([, slot]) => slot)),
     signature() {
       const modes = [...model.namedModules()].map(([, module]) => module.signature());
-      const trained = model.parameters().map((p) => `${Number(p.requiresGrad)}${p.parametrizations.length || ''}`);
+      const used = (p: Parameter): string => p.parametrizations.map((q) => q.signature?.() ?? '').join(';');
+      const trained = model.parameters().map((p) => `${Number(p.requiresGrad)}${p.parametrizations.length}${used(p)}`);
       return `${modes.join()}/${trained.join()}`;
     },
   };

@@ -90,6 +90,8 @@ abstract class Slot {
 export interface Parametrization {
   /** The weight in use, of the stored weight's shape; differentiable. */
   parametrize(weight: Tensor): Tensor;
+  /** As `Module.signature`: what decides, besides tensors, what it computes. */
+  signature?(): string;
 }
 
 /** A trainable tensor of a module. */

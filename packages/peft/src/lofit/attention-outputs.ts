@@ -1,6 +1,6 @@
 import { Conv1D, Linear } from '@ashlar/nn';
 import { type AnyModule, ConfigError } from '@ashlar/tensor';
-import { AdapterLayer } from '../adapter-layer.ts';
+import { AdapterLayer, guestOf } from '../adapter-layer.ts';
 import { isRank } from '../check-options.ts';
 import type { LofitConfig } from './config.ts';
 
@@ -51,9 +51,9 @@ function inputWidth({ path, projection }: AttentionOutput): number {
 /** The width of one head. */
 export function headWidth(output: AttentionOutput): number {
   const width = inputWidth(output);
-  const [guest] = output.projection.namedChildren();
+  const guest = guestOf(output.projection);
   if (guest !== undefined) {
-    throw new ConfigError(`'${output.path}' carries another adapter (${guest[0]}); unload that first.`);
+    throw new ConfigError(`'${output.path}' carries another adapter (${guest}); unload that first.`);
   }
   if (width % output.heads !== 0) {
     throw new ConfigError(`'${output.path}' takes ${width} numbers, which ${output.heads} heads do not divide.`);

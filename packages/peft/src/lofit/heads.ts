@@ -1,23 +1,12 @@
-import {
-  add,
-  Buffer,
-  Module,
-  matMul,
-  mul,
-  Parameter,
-  type Rng,
-  reshape,
-  type Tensor,
-  tensor2d,
-  tidy,
-} from '@ashlar/tensor';
+import { add, Buffer, matMul, mul, Parameter, type Rng, reshape, type Tensor, tensor2d, tidy } from '@ashlar/tensor';
+import { LayerGuest } from '../adapter-layer.ts';
 import type { CheckedLofitConfig } from './config.ts';
 
 /**
  * Scalings and offsets of some heads of one attention layer, `[..., heads headDim]` to the same:
  * `z'_i = (1 + A_i) * z_i + v_i` for the heads `i` that it has, at every position.
  */
-export class LofitHeads extends Module {
+export class LofitHeads extends LayerGuest {
   readonly heads: readonly number[];
   /** `[heads.length, headDim]`, both. */
   readonly A?: Parameter;
