@@ -116,14 +116,23 @@ export function parameterState(parameters: Iterable<Parameter>): JitState {
   return slotState(() => list);
 }
 
-/** The parameters and buffers of `model`, with its modes: what a function under `jit` that runs it has as state. */
+/**
+ * The parameters and buffers of `model` that are not idle, with its modes: what a function under `jit` that runs it has as
+ * state.
+ */
 export function moduleState(model: AnyModule): JitState {
+  const used = <S extends Parameter | Buffer>(slots: Iterable<[string, S]>): S[] => {
+    const idle = new Set([...model.namedModules()].flatMap(([, module]) => [...module.idleSlots()]));
+    return [...slots].flatMap(([, slot]) => (idle.has(slot) ? [] : [slot]));
+  };
   return {
-    ...slotState(() => [...model.namedParameters(), ...model.namedBuffers()].map(([, slot]) => slot)),
+    ...slotState(() => used<Parameter | Buffer>([...model.namedParameters(), ...model.namedBuffers()])),
     signature() {
       const modes = [...model.namedModules()].map(([, module]) => module.signature());
-      const used = (p: Parameter): string => p.parametrizations.map((q) => q.signature?.() ?? '').join(';');
-      const trained = model.parameters().map((p) => `${Number(p.requiresGrad)}${p.parametrizations.length}${used(p)}`);
+      const ways = (p: Parameter): string => p.parametrizations.map((way) => way.signature?.() ?? '').join(';');
+      const trained = used(model.namedParameters()).map(
+        (p) => `${Number(p.requiresGrad)}${p.parametrizations.length}${ways(p)}`,
+      );
       return `${modes.join()}/${trained.join()}`;
     },
   };

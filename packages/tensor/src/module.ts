@@ -64,6 +64,12 @@ export abstract class Module<Args extends unknown[] = [Tensor], Out = Tensor> {
     return `${this.training ? 'train' : 'eval'}${hooks > 0 ? ` ${hooks} hooks, ${this.#hookChanges} so far` : ''}`;
   }
 
+  /**
+   * Parameters and buffers of this module and below that `forward` does not read as things stand (adapters that are
+   * switched off): functions under `jit` do without them, so that what differs in them alone needs no other graph.
+   */
+  *idleSlots(): Generator<Parameter | Buffer> {}
+
   registerForwardPreHook(hook: ForwardPreHook<Args>): HookHandle {
     this.#hookChanges++;
     return register(this.#preHooks, hook);

@@ -1,5 +1,5 @@
-import { Conv2d } from '@ashlar/nn';
-import { ConfigError, matMul, type Parameter, type Rng, reshape, type Tensor } from '@ashlar/tensor';
+import { Conv2d, convolve2d } from '@ashlar/nn';
+import { ConfigError, concat, matMul, mul, type Parameter, type Rng, reshape, type Tensor } from '@ashlar/tensor';
 import { type LoraAdapterOptions, LoraLayer } from './layer.ts';
 import { parametersOf } from './linear.ts';
 
@@ -38,6 +38,17 @@ export class LoraConv2d extends LoraLayer<Conv2d> {
 
   protected override lowRank(name: string, x: Tensor): Tensor {
     return this.lora_B[name].apply(this.lora_A[name].apply(x));
+  }
+
+  protected override lowRankRows(names: readonly string[], factors: Tensor, x: Tensor): Tensor {
+    if (this.base_layer.groups > 1) throw new ConfigError('Rows of adapters do not go with a grouped convolution.');
+    const A = concat(names.map((name) => this.lora_A[name].weight.value));
+    const B = concat(
+      names.map((name) => this.lora_B[name].weight.value),
+      1,
+    );
+    const hidden = convolve2d(x, A, this.lora_A[names[0]]);
+    return convolve2d(mul(hidden, reshape(factors, [...factors.shape, 1, 1])), B);
   }
 
   protected override lowRankDelta(name: string): Tensor {

@@ -1,8 +1,10 @@
 import type { Embedding } from '@ashlar/nn';
 import {
   ConfigError,
+  concat,
   gatherRows,
   matMul,
+  mul,
   Parameter,
   type Rng,
   reshape,
@@ -52,6 +54,18 @@ export class LoraEmbedding extends LoraLayer<Embedding> {
     const { A, B } = this.factors(name);
     const rows = gatherRows(transpose(A.value), reshape(ids, [-1]));
     return reshape(matMul(rows, B.value, false, true), [...ids.shape, B.shape[0]]);
+  }
+
+  protected override lowRankRows(names: readonly string[], factors: Tensor, ids: Tensor): Tensor {
+    const A = concat(names.map((name) => this.lora_embedding_A[name].value));
+    const B = concat(
+      names.map((name) => this.lora_embedding_B[name].value),
+      1,
+    );
+    const [batch, rank] = factors.shape as [number, number];
+    const hidden = reshape(gatherRows(transpose(A), reshape(ids, [-1])), [batch, -1, rank]);
+    const chosen = reshape(mul(hidden, reshape(factors, [batch, 1, rank])), [-1, rank]);
+    return reshape(matMul(chosen, B, false, true), [...ids.shape, B.shape[0]]);
   }
 
   protected override lowRankDelta(name: string): Tensor {

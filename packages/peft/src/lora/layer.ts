@@ -5,17 +5,21 @@ import {
   checkFinite,
   div,
   divNoNan,
+  gatherRows,
   keep,
   mul,
   Parameter,
   type Rng,
   reshape,
+  ShapeError,
+  scalar,
   sqrt,
   square,
   stopGradient,
   sub,
   sum,
   type Tensor,
+  tensor2d,
   tidy,
 } from '@ashlar/tensor';
 import { type AdaptableModule, AdapterLayer } from '../adapter-layer.ts';
@@ -42,6 +46,13 @@ export interface LoraAdapter {
   start?: { A: Tensor; B: Tensor };
 }
 
+/** Which adapter each row of a batch goes through. */
+export interface AdapterRows {
+  readonly names: readonly string[];
+  /** `[batch]`, int32, into `names`; -1 for none. */
+  readonly index: Tensor;
+}
+
 /**
  * A layer with LoRA adapters (Hu et al. 2021, arXiv 2106.09685): `y = base(x) + sum_i s_i lowRank_i(dropout_i(x))` over
  * the active adapters `i`, or for DoRA `y = bias + (m / n) (W x + s B A x)` with `n` the norms of `W + s B A` taken as
@@ -51,6 +62,8 @@ export abstract class LoraLayer<Base extends AdaptableModule = AdaptableModule> 
   readonly lora_dropout: Record<string, Dropout> = {};
   readonly lora_magnitude_vector: Record<string, Parameter> = {};
   readonly #adapters = new Map<string, LoraAdapter>();
+  /** While it is set each row of the batch goes through at most one adapter, and none is added to all. */
+  rows?: AdapterRows;
   #active: readonly string[] = [];
   readonly #merged: { name: string; ratio?: Tensor }[] = [];
 
@@ -59,9 +72,21 @@ export abstract class LoraLayer<Base extends AdaptableModule = AdaptableModule> 
   /** The shape that lets a vector over output units broadcast against the layer's output. */
   protected abstract readonly magnitudeShape: number[];
 
+  /** Without the adapters' names: those of equal shapes run in the same graph. */
   override signature(): string {
-    const active = this.#active.map((name) => `${name}*${this.adapter(name).scaling}`);
+    const places = this.adapterNames.filter((name) => this.#active.includes(name));
+    const active = this.#active.map((name) => {
+      // A graph draws from the generator that it was traced with.
+      const drops = this.training && (this.lora_dropout[name]?.p ?? 0) > 0;
+      return `${places.indexOf(name)}*${this.adapter(name).scaling}${drops ? ` dropout of ${name}` : ''}`;
+    });
     return `${super.signature()}[${active}${this.#merged.length > 0 ? ' merged' : ''}]`;
+  }
+
+  override *idleSlots(): Generator<Parameter> {
+    for (const name of this.adapterNames) {
+      if (this.#merged.length > 0 || !this.#active.includes(name)) yield* this.adapterParameters(name).values();
+    }
   }
 
   /** Makes the parameters of the low-rank path. */
@@ -69,6 +94,8 @@ export abstract class LoraLayer<Base extends AdaptableModule = AdaptableModule> 
   protected abstract removeFactors(name: string): void;
   /** The low-rank path, unscaled. */
   protected abstract lowRank(name: string, x: Tensor): Tensor;
+  /** The sum of the low-rank paths of `names` with their hidden numbers times `factors`, `[batch, sum of r]`. */
+  protected abstract lowRankRows(names: readonly string[], factors: Tensor, x: Tensor): Tensor;
   /** The update of the base weight that the low-rank path amounts to, unscaled, in the weight's layout. */
   protected abstract lowRankDelta(name: string): Tensor;
   /** The two factors: `A` first. */
@@ -137,7 +164,28 @@ export abstract class LoraLayer<Base extends AdaptableModule = AdaptableModule> 
   override forward(x: Tensor): Tensor {
     const base = this.base_layer.apply(x);
     if (this.#merged.length > 0) return base;
+    if (this.rows !== undefined) return this.#forRows(x, base, this.rows);
     return this.#active.reduce((y, name) => add(y, this.#adaptation(name, x, base)), base);
+  }
+
+  #forRows(x: Tensor, base: Tensor, { names, index }: AdapterRows): Tensor {
+    if (x.shape[0] !== index.shape[0]) {
+      throw new ShapeError(`There are adapters for ${index.shape[0]} rows; the batch is [${x.shape}].`);
+    }
+    const own = names.filter((name) => this.#adapters.has(name));
+    if (own.length === 0) return base;
+    for (const name of own) {
+      if (name in this.lora_magnitude_vector || this.adapterParameters(name).has('lora_B.bias')) {
+        throw new ConfigError(
+          `Adapter '${name}' has ${name in this.lora_magnitude_vector ? 'useDora' : 'loraBias'}, which does not go with rows.`,
+        );
+      }
+    }
+    // Row 0 is for no adapter.
+    const table = ['', ...names].map((row) =>
+      own.flatMap((name) => Array<number>(this.adapter(name).r).fill(row === name ? this.adapter(name).scaling : 0)),
+    );
+    return add(base, this.lowRankRows(own, gatherRows(tensor2d(table), add(index, scalar(1, 'int32'))), x));
   }
 
   #adaptation(name: string, x: Tensor, base: Tensor): Tensor {

@@ -1,5 +1,5 @@
 import { Conv1D, Linear } from '@ashlar/nn';
-import { matMul, type Parameter, type Rng, type Tensor, transpose } from '@ashlar/tensor';
+import { concat, matMul, mul, type Parameter, type Rng, reshape, type Tensor, transpose } from '@ashlar/tensor';
 import { type LoraAdapterOptions, LoraLayer } from './layer.ts';
 
 /**
@@ -36,6 +36,18 @@ export class LoraLinear extends LoraLayer<Linear | Conv1D> {
 
   protected override lowRank(name: string, x: Tensor): Tensor {
     return this.lora_B[name].apply(this.lora_A[name].apply(x));
+  }
+
+  protected override lowRankRows(names: readonly string[], factors: Tensor, x: Tensor): Tensor {
+    const A = concat(names.map((name) => this.lora_A[name].weight.value));
+    const B = concat(
+      names.map((name) => this.lora_B[name].weight.value),
+      1,
+    );
+    const [batch, rank] = factors.shape as [number, number];
+    const hidden = matMul(reshape(x, [-1, A.shape[1] as number]), A, false, true);
+    const chosen = mul(reshape(hidden, [batch, -1, rank]), reshape(factors, [batch, 1, rank]));
+    return reshape(matMul(reshape(chosen, [-1, rank]), B, false, true), [...x.shape.slice(0, -1), B.shape[0]]);
   }
 
   protected override lowRankDelta(name: string): Tensor {

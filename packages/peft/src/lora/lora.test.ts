@@ -213,6 +213,58 @@ describe('lora', () => {
     expect(net.layers[0].q_proj).toBeInstanceOf(Linear);
   });
 
+  it('runs each row of a batch through its own adapter', () => {
+    const handle = attach(net, lora({ r: 2, targetModules: EVERYTHING }), { name: 'a', rng: new Rng(1) });
+    disturb(handle, 1);
+    const rows = (): number[][] => {
+      const all = run();
+      return [0, 1].map((row) => all.slice((row * all.length) / 2, ((row + 1) * all.length) / 2));
+    };
+    const a = rows();
+    handle.add('b', { r: 3, loraAlpha: 4, targetModules: ['q_proj', 'embed', 'conv'] }, { rng: new Rng(2) });
+    disturb(handle, 2);
+    const b = rows();
+    const base = handle.withDisabled(rows);
+    handle.setActive(['a', 'b']);
+    const both = rows();
+    const before = memory().numTensors;
+    for (const [names, expected] of [
+      [
+        ['a', 'b'],
+        [a[0], b[1]],
+      ],
+      [
+        ['b', 'a'],
+        [b[0], a[1]],
+      ],
+      [
+        ['b', null],
+        [b[0], base[1]],
+      ],
+      [[null, null], base],
+    ] as [(string | null)[], number[][]][]) {
+      for (const [row, values] of handle.withRows(names, rows).entries()) closeTo(values, expected[row]);
+    }
+    expect(memory().numTensors).toBe(before);
+    for (const [row, values] of rows().entries()) closeTo(values, both[row]);
+
+    expect(() => handle.withRows(['a'], rows)).toThrow(/adapters for 1 rows; the batch is \[2,3\]/);
+    expect(() => handle.withRows(['a', 'c'], rows)).toThrow(/rows names 'c', which is not active; active are a, b/);
+    handle.merge();
+    expect(() => handle.withRows(['a', 'b'], rows)).toThrow(/unmerge them before you choose adapters by row/);
+    handle.unmerge();
+    for (const [config, message] of [
+      [{ useDora: true, targetModules: ['q_proj'] }, /'c' has useDora/],
+      [{ loraBias: true, targetModules: ['q_proj'] }, /'c' has loraBias/],
+      [{ bias: 'all', targetModules: ['q_proj'] }, /'c' changes parameters of the base/],
+    ] as [LoraConfig, RegExp][]) {
+      handle.add('c', config);
+      expect(() => handle.withRows(['c', 'c'], rows)).toThrow(message);
+      handle.delete('c');
+    }
+    expect(memory().numTensors).toBe(before);
+  });
+
   it('trains and saves whole modules and biases with the adapter, each adapter its own', async () => {
     const before = run();
     const config: LoraConfig = { r: 2, targetModules: ['q_proj'], modulesToSave: ['lm_head'], bias: 'lora_only' };

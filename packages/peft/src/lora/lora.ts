@@ -6,7 +6,8 @@ import {
   Rng,
   replaceModule,
   reshape,
-  type Tensor,
+  Tensor,
+  tensor1d,
   tidy,
 } from '@ashlar/tensor';
 import { refuseTied } from '../adapter-layer.ts';
@@ -202,6 +203,46 @@ export class LoraModel implements AdapterHandle {
     } finally {
       if (enabled) this.enable();
     }
+  }
+
+  /**
+   * Runs `run` with one of the active adapters for each row of the batch, so that requests for different adapters share one
+   * pass: the base runs once, and the low-rank paths of all active adapters beside it. Dropout is left out.
+   * @param rows names of active adapters, null for the base alone; or under `jit` an int32 tensor `[batch]` of places in
+   *   `active`, -1 for the base alone, so that any choice runs in the same graph.
+   * @throws ConfigError for names that are not active, merged adapters, and adapters with `useDora`, `loraBias`, biases or
+   *   modules of the base; ShapeError where the batch has another number of rows.
+   * @example handle.setActive(['fr', 'de']);
+   *   const logits = handle.withRows(['fr', null, 'de'], () => model.apply(inputIds));
+   */
+  withRows<T>(rows: readonly (string | null)[] | Tensor, run: () => T): T {
+    this.#refuseMerged('choose adapters by row');
+    const names = this.#active;
+    const whole = names.find((name) => this.#trainedBase.parameters(name).size > 0);
+    if (whole !== undefined)
+      throw new ConfigError(`Adapter '${whole}' changes parameters of the base, which all rows share.`);
+    const index =
+      rows instanceof Tensor
+        ? rows
+        : tensor1d(
+            rows.map((name) => this.#placeOf(name)),
+            'int32',
+          );
+    for (const layer of this.#layers.values()) layer.rows = { names, index };
+    try {
+      return run();
+    } finally {
+      for (const layer of this.#layers.values()) layer.rows = undefined;
+      if (index !== rows) index.dispose();
+    }
+  }
+
+  #placeOf(name: string | null): number {
+    const place = name === null ? -1 : this.#active.indexOf(name);
+    if (name === null || place >= 0) return place;
+    throw new ConfigError(
+      `rows names '${name}', which is not active; active are ${this.#active.join(', ') || 'none'}.`,
+    );
   }
 
   parameters(): Map<string, Parameter> {
