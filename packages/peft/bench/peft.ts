@@ -1,87 +1,87 @@
 import { Llama } from '@ashlar/models';
-import { KeyValueCache } from '@ashlar/nn';
-import { adamw, Optimizer } from '@ashlar/optim';
-import {
-  crossEntropy,
-  dispose,
-  disposeMap,
-  lossAndGrads,
-  type Parameter,
-  Rng,
-  setBackend,
-  type Tensor,
-  tensor2d,
-  tidy,
-} from '@ashlar/tensor';
-import { defineBench } from '../../../tooling/bench/src/define-bench.ts';
+import { jit, moduleState, Rng, setBackend } from '@ashlar/tensor';
+// @ts-expect-error plain JavaScript, which the peers' processes run without a loader
+import { llamaSetting } from '../../../tooling/bench/peers/llama.mjs';
+import { type BenchCase, defineBench } from '../../../tooling/bench/src/define-bench.ts';
+import { peer, peers } from '../../../tooling/bench/src/peer.ts';
 import { attach, lora } from '../src/index.ts';
 
-/** A Llama of 3.4 million parameters: 4 layers of width 256, grouped queries, tied embeddings. */
-const CONFIG = {
-  model_type: 'llama',
-  vocab_size: 2048,
-  hidden_size: 256,
-  intermediate_size: 688,
-  num_hidden_layers: 4,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  max_position_embeddings: 256,
-  tie_word_embeddings: true,
+/** What `adapters.mjs` has, and how a table calls it. */
+const METHODS = {
+  full: 'all weights',
+  head: 'the output head',
+  lora: 'LoRA, r = 8, all layers',
+  'lora-qv': 'LoRA, r = 8, q and v',
+  dora: 'DoRA, r = 8',
+  'lora-glad': 'LoRA with GLAD',
+  svfit: 'SVFit, r = 8',
+  lofit: 'LoFiT, all heads',
 };
-const [BATCH, LENGTH] = [8, 128];
 
-const llama = (): Llama => new Llama(CONFIG, { rng: new Rng(1) });
-
-/** Forward, backward and AdamW's update of `parameters`. */
-function trainStep(model: Llama, ids: Tensor, labels: Tensor, parameters: ReadonlyMap<string, Parameter>): () => void {
-  const optimizer = new Optimizer(parameters, adamw({ learningRate: 1e-4 }));
-  return () => {
-    const { loss, grads } = lossAndGrads(() => crossEntropy(model.apply(ids), labels), optimizer.parameters);
-    optimizer.step(grads);
-    loss.dispose();
-    disposeMap(grads);
+const step = (layers: number, width: number, batch: number) => (): BenchCase => {
+  const setting = llamaSetting({ layers, width, batch });
+  const json = JSON.stringify(setting);
+  return {
+    name: `a training step under jit: Llama of ${layers} x ${width}, ${batch} x ${setting.length} tokens`,
+    ...peers(
+      Object.fromEntries(
+        Object.entries(METHODS).map(([method, name]) => [
+          name,
+          peer('llama-ashlar.mjs', `llama-${method}`, json, 'jit'),
+        ]),
+      ),
+    ),
   };
-}
+};
+
+const inference = (targets: string | string[], what: string) => async (): Promise<BenchCase> => {
+  await setBackend('ort');
+  const rng = new Rng(1);
+  const config = {
+    model_type: 'llama',
+    vocab_size: 4096,
+    hidden_size: 768,
+    intermediate_size: 2048,
+    num_hidden_layers: 12,
+    num_attention_heads: 12,
+    max_position_embeddings: 128,
+  };
+  const model = new Llama(config, { rng: rng.fork('model') });
+  model.eval();
+  const ids = rng.fork('ids').integers([1, 128], 0, config.vocab_size);
+  const handle = attach(model, lora({ r: 8, targetModules: targets }), { rng: rng.fork('adapter') });
+  const pass = jit(() => model.apply(ids, { lastOnly: true }), { state: [moduleState(model)] });
+  const run = (): void => pass().dispose();
+  return {
+    name: `a pass of 128 tokens under jit: Llama of 12 x 768, LoRA of rank 8 on ${what}`,
+    contestants: {
+      'the base': { prepare: () => handle.disable(), run },
+      unmerged: {
+        prepare() {
+          handle.unmerge();
+          handle.enable();
+        },
+        run,
+      },
+      merged: {
+        prepare() {
+          handle.enable();
+          handle.merge();
+        },
+        run,
+      },
+    },
+    cleanUp() {
+      pass.dispose();
+      ids.dispose();
+      model.dispose();
+    },
+  };
+};
 
 export default defineBench(
-  async () => {
-    await setBackend('ort');
-    const ids = new Rng(2).integers([BATCH, LENGTH], 0, CONFIG.vocab_size);
-    const labels = new Rng(3).integers([BATCH, LENGTH], 0, CONFIG.vocab_size);
-    const full = llama();
-    const adapted = llama();
-    const adapter = attach(adapted, lora({ r: 8, targetModules: ['q_proj', 'v_proj'] }), { rng: new Rng(4) });
-    return {
-      name: `a step over ${BATCH} x ${LENGTH} tokens (Llama, 4 layers of width 256)`,
-      contestants: {
-        'all parameters': { run: trainStep(full, ids, labels, full.trainableParameters()) },
-        'LoRA, rank 8': { run: trainStep(adapted, ids, labels, adapter.parameters()) },
-        'forward only': { run: () => full.apply(ids).dispose() },
-      },
-      cleanUp: () => dispose([ids, labels]),
-    };
-  },
-  async () => {
-    await setBackend('ort');
-    const model = llama();
-    model.eval();
-    const cache = new KeyValueCache();
-    const prompt = new Rng(2).integers([1, LENGTH], 0, CONFIG.vocab_size);
-    model.apply(prompt, { cache, lastOnly: true }).dispose();
-    const decode = (): void => {
-      if (cache.length === model.contextLength) cache.truncate(LENGTH);
-      tidy(() => model.apply(tensor2d([[7]], [1, 1], 'int32'), { cache, lastOnly: true }).dataSync());
-    };
-    return {
-      name: `a token after ${LENGTH} others`,
-      contestants: {
-        'with the cache': { run: decode },
-        'without it': { run: () => tidy(() => model.apply(prompt, { lastOnly: true }).dataSync()) },
-      },
-      cleanUp: () => {
-        cache.dispose();
-        prompt.dispose();
-      },
-    };
-  },
+  inference(['q_proj', 'v_proj'], 'q and v'),
+  inference('all-linear', 'all layers'),
+  step(6, 384, 8),
+  step(12, 768, 2),
 );

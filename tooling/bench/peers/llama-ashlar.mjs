@@ -1,8 +1,10 @@
-/** The Llama of `llama.mjs` in Ashlar: `node llama-ashlar.mjs <llama-full | llama-lora> <setting> <eager | jit>`. */
+/**
+ * The Llama of `llama.mjs` in Ashlar: `node llama-ashlar.mjs <task> <setting> <eager | jit>`, where the task is `llama-full`,
+ * `llama-lora`, whose adapters start as the peers' do, or one of `adapters.mjs`.
+ */
 import '@ashlar/backend-ort';
 import { createModel } from '@ashlar/models';
 import { adamw, Optimizer } from '@ashlar/optim';
-import { attach, lora } from '@ashlar/peft';
 import {
   crossEntropy,
   disposeMap,
@@ -14,6 +16,7 @@ import {
   tensor,
   tensor2d,
 } from '@ashlar/tensor';
+import { ADAPTERS } from './adapters.mjs';
 import { llamaTokens, llamaWeight, loraWeight } from './llama.mjs';
 import { serve } from './serve.mjs';
 
@@ -38,8 +41,9 @@ const model = createModel(
 for (const [seed, [name, shape]] of setting.weights.entries()) {
   model.getParameter(name).assign(tensor(llamaWeight(setting, name, shape, seed), shape));
 }
+const { attach, gradients = lossAndGrads } = ADAPTERS[task.replace('llama-', '')];
+attach(model);
 if (task === 'llama-lora') {
-  attach(model, lora({ r: setting.rank, loraAlpha: setting.alpha, targetModules: setting.adapted.map(([n]) => n) }));
   for (const [seed, [name, [, inputs]]] of setting.adapted.entries()) {
     const a = tensor(loraWeight(setting, inputs, seed), [setting.rank, inputs]);
     model.getParameter(`${name}.lora_A.default.weight`).assign(a);
@@ -54,16 +58,21 @@ const [ids, labels] = [tokens.ids, tokens.labels].map((list) =>
 );
 
 function step(x, y) {
-  const { loss, grads } = lossAndGrads(() => crossEntropy(model.apply(x), y), optimizer.parameters);
+  const { loss, grads } = gradients(() => crossEntropy(model.apply(x), y), optimizer.parameters);
   optimizer.step(grads);
   disposeMap(grads);
   return loss;
 }
 const run = engine === 'jit' ? jit(step, { state: [moduleState(model), optimizer] }) : step;
 
-serve('ashlar', () => {
-  const loss = run(ids, labels);
-  const value = loss.dataSync()[0];
-  loss.dispose();
-  return value;
-});
+const trained = [...optimizer.parameters.values()].reduce((n, { size }) => n + size, 0);
+serve(
+  'ashlar',
+  () => {
+    const loss = run(ids, labels);
+    const value = loss.dataSync()[0];
+    loss.dispose();
+    return value;
+  },
+  { 'numbers that train': trained },
+);

@@ -26,6 +26,7 @@ export function peer(script: string, ...args: string[]): Contestant & { stop(): 
   let errors = '';
   const losses: number[] = [];
   let peakMiB = 0;
+  let ownNotes: Record<string, string | number> = {};
 
   async function next<T>(): Promise<T> {
     const { value, done } = await lines!.next();
@@ -45,7 +46,7 @@ export function peer(script: string, ...args: string[]): Contestant & { stop(): 
     });
     const reader: Interface = createInterface({ input: child.stdout! });
     lines = reader[Symbol.asyncIterator]();
-    await next();
+    ownNotes = (await next<{ notes?: typeof ownNotes }>()).notes ?? {};
   }
   return {
     async prepare() {
@@ -58,6 +59,7 @@ export function peer(script: string, ...args: string[]): Contestant & { stop(): 
       peakMiB = answer.peakMiB;
     },
     notes: () => ({
+      ...ownNotes,
       ...Object.fromEntries(losses.slice(0, 2).map((loss, i) => [`loss of step ${i + 1}`, loss.toFixed(5)])),
       'peak MiB': peakMiB,
     }),
