@@ -64,7 +64,7 @@ export function adapt({ model, tokenizer }: LanguageModel, options: AdaptOptions
   const { steps = 200, batchSize = 8, seed = 0, rank = 8, targets = 'all-linear', dropout = 0 } = options;
   const { evaluateEvery = Math.max(1, Math.ceil(steps / 5)), checkpoints, resume, signal } = options;
   const sequenceLength = checkedLength(options.sequenceLength, model.contextLength);
-  const { attach, learningRate: usual } = method(options.method ?? 'lora');
+  const { attach, gradients, learningRate: usual } = method(options.method ?? 'lora');
   const { learningRate = usual, alpha } = options;
   const rng = new Rng(seed);
   const eos = tokenizer.eosTokenId !== undefined;
@@ -88,6 +88,7 @@ export function adapt({ model, tokenizer }: LanguageModel, options: AdaptOptions
     model,
     forward: ({ inputIds, labels }) => ({ logits: model.apply(inputIds), labels }),
     objective,
+    gradients,
     batches,
     optimizer: chain(clipByGlobalNorm(1), adamw({ learningRate: schedule, weightDecay: 0 })),
     steps,

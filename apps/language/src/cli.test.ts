@@ -91,20 +91,23 @@ describe('ashlar-language', () => {
     expect((await run(...generate, '--model', merged)).stdout).toBe(first.stdout);
   });
 
-  it.each(['svfit', 'lofit'])(
+  it.each(['svfit', 'lofit', 'glad'])(
     'adapts by %s, and takes its adapter where one of LoRA goes',
     async (name) => {
       const { code, stderr } = await run(...adaptArgs(name, '--method', name, '--rank', '2'));
       expect(code, stderr).toBe(0);
       const adapter = join(folder, name);
       const config = JSON.parse(await readFile(join(adapter, 'adapter_config.json'), 'utf8'));
-      expect(config).toMatchObject({ peft_type: name.toUpperCase(), base_model_name_or_path: model });
+      expect(config).toMatchObject({
+        peft_type: name === 'glad' ? 'LORA' : name.toUpperCase(),
+        base_model_name_or_path: model,
+      });
       const before = await perplexityOf('--model', model);
       const after = await perplexityOf('--model', model, '--adapter', adapter);
       expect(after).toBeLessThan(before);
       const out = join(folder, `${name}-merged`);
       const merged = await run('merge', '--model', model, '--adapter', adapter, '--out', out, '--dtype', 'F32');
-      if (name === 'svfit') expect(await perplexityOf('--model', out)).toBeCloseTo(after, 2);
+      if (name !== 'lofit') expect(await perplexityOf('--model', out)).toBeCloseTo(after, 2);
       // A Llama has no biases to merge offsets into.
       else expect(merged.stderr).toMatch(/o_proj\.bias.*Keep the adapter beside the model/);
     },

@@ -1,6 +1,16 @@
 import type { CausalLM } from '@ashlar/models';
-import { type AdapterHandle, attach, type LoraConfig, lofit, lora, selectHeads, svfit } from '@ashlar/peft';
+import {
+  type AdapterHandle,
+  attach,
+  gladGradients,
+  type LoraConfig,
+  lofit,
+  lora,
+  selectHeads,
+  svfit,
+} from '@ashlar/peft';
 import { ConfigError, closestNames, crossEntropy, type Rng, type Tensor } from '@ashlar/tensor';
+import type { GradientFunction } from '@ashlar/train';
 
 export interface MethodOptions {
   /** Rank of the update. */
@@ -25,6 +35,8 @@ export interface Method {
   learningRate: number;
   /** Freezes and extends the model; without an adapter everything trains. */
   attach(model: CausalLM, options: MethodOptions): AdapterHandle | undefined;
+  /** What differentiates, where it is not `lossAndGrads`. */
+  gradients?: GradientFunction;
 }
 
 const withLora =
@@ -35,8 +47,13 @@ const withLora =
     });
 
 /** @throws ConfigError for options of LoRA that a method does not have. */
-function withoutLoraOptions(method: string, { alpha, dropout }: MethodOptions): void {
+function withoutLoraOptions(method: string, options: MethodOptions): void {
+  const { alpha } = options;
   if (alpha !== undefined) throw new ConfigError(`alpha is ${alpha}; method '${method}' has no such scaling.`);
+  withoutDropout(method, options);
+}
+
+function withoutDropout(method: string, { dropout }: MethodOptions): void {
   if (dropout > 0) throw new ConfigError(`dropout is ${dropout}; method '${method}' has none.`);
 }
 
@@ -61,6 +78,16 @@ export const METHODS: Readonly<Record<string, Method>> = {
     description: 'LoRA that starts from the principal components of the weights (Meng et al. 2024)',
     learningRate: 1e-3,
     attach: withLora({ initLoraWeights: 'pissa' }, 1),
+  },
+  glad: {
+    description:
+      'LoRA steered by the gradient a step uphill, towards flat minima; steps take twice as long (Peng et al. 2025)',
+    learningRate: 2e-3,
+    attach(model, options) {
+      withoutDropout('glad', options);
+      return withLora({})(model, options);
+    },
+    gradients: (loss, parameters) => gladGradients(loss, parameters),
   },
   svfit: {
     description: 'the leading singular values of the weights train: a handful of numbers (Sun et al. 2024)',

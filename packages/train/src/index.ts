@@ -8,6 +8,12 @@ export * from './jsonl.ts';
 export * from './memory-usage.ts';
 export * from './metrics.ts';
 export { crossEntropyObjective, signalObjective, sumObjectives, type WeightedObjective } from './objectives.ts';
-export type { Callback, CheckpointOptions, EvaluationOptions, TrainOptions } from './options.ts';
+export type {
+  Callback,
+  CheckpointOptions,
+  EvaluationOptions,
+  GradientFunction,
+  TrainOptions,
+} from './options.ts';
 export * from './progress.ts';
 export * from './train.ts';
