@@ -6,6 +6,7 @@ import {
   type LoraConfig,
   lofit,
   lora,
+  ramt,
   selectHeads,
   svfit,
 } from '@ashlar/peft';
@@ -107,6 +108,14 @@ export const METHODS: Readonly<Record<string, Method>> = {
         crossEntropy(model.apply(inputIds), labels);
       const { heads } = selectHeads(model, { loss, batches: batches(), steps, k: rank, rng: rng.fork('selection') });
       return attach(model, lofit({ heads }), { rng });
+    },
+  },
+  ramt: {
+    description: 'a bit for each weight: which take part (Zheng et al. 2023, without its gradient dropout)',
+    learningRate: 5e-4,
+    attach: (model, options) => {
+      withoutLoraOptions('ramt', options);
+      return attach(model, ramt({ targetModules: options.targets }));
     },
   },
   full: {

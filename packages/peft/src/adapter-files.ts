@@ -2,6 +2,7 @@ import {
   FormatError,
   loadSafetensors,
   makeFolder,
+  type NamedTensors,
   nodeModule,
   type Parameter,
   quote,
@@ -73,7 +74,7 @@ export function namingSource<T>(source: string, check: () => T): T {
 export async function writeAdapterFiles(
   dir: string,
   json: Readonly<Record<string, unknown>>,
-  tensors: ReadonlyMap<string, Tensor>,
+  tensors: NamedTensors,
 ): Promise<void> {
   const { join } = nodeModule('node:path', 'An adapter folder');
   await makeFolder(dir);

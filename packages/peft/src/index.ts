@@ -32,6 +32,11 @@ export {
 } from './low-rank-conv.ts';
 export type { TargetOptions } from './match.ts';
 export * from './method.ts';
+export { BinaryMask } from './ramt/binary-mask.ts';
+export type { CheckedRamtConfig, RamtConfig } from './ramt/config.ts';
+export { gradientDropout, keepProbability, type MaskGradientOptions, maskGradients } from './ramt/gradient-dropout.ts';
+export { knowledgeLoss, maskNormPenalty } from './ramt/losses.ts';
+export { loadRamt, RamtModel, ramt } from './ramt/ramt.ts';
 export { type CheckedSVFitConfig, type EnergyKind, rankForEnergy, type SVFitConfig } from './svfit/config.ts';
 export { type SVFitBase, SVFitLayer } from './svfit/layer.ts';
 export { loadSVFit, SVFitModel, svfit } from './svfit/svfit.ts';

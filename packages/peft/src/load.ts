@@ -4,6 +4,7 @@ import { loadLofit } from './lofit/lofit.ts';
 import { loadLora } from './lora/lora.ts';
 import { loadLowRankConv } from './low-rank-conv.ts';
 import type { AdapterHandle, AttachOptions } from './method.ts';
+import { loadRamt } from './ramt/ramt.ts';
 import { loadSVFit } from './svfit/svfit.ts';
 
 type Loader = (model: AnyModule, dir: string, options?: AttachOptions) => Promise<AdapterHandle>;
@@ -13,6 +14,7 @@ const LOADERS: Readonly<Record<string, Loader>> = {
   LORA: loadLora,
   LOFIT: loadLofit,
   LOWRANKCONV: loadLowRankConv,
+  RAMT: loadRamt,
   SVFIT: loadSVFit,
 };
 

@@ -2,39 +2,23 @@ import { Conv2d, EqualizedLinear, kaimingUniform_, Linear, SynthesisLayer, ToRGB
 import {
   type AnyModule,
   add,
-  ConfigError,
-  checkFinite,
   clone,
   Module,
   matMul,
   mul,
   Parameter,
-  type Parametrization,
   Rng,
   reshape,
   type Tensor,
   tidy,
   zeros,
 } from '@ashlar/tensor';
-import {
-  assignTensors,
-  namingSource,
-  ownConfig,
-  ownOptions,
-  PREFIX,
-  readAdapterConfig,
-  readAdapterTensors,
-  TARGET_FIELDS,
-  writeAdapterFiles,
-} from './adapter-files.ts';
-import { refuseTied } from './adapter-layer.ts';
+import { namingSource, ownConfig, ownOptions, readAdapterConfig, TARGET_FIELDS } from './adapter-files.ts';
 import { checkTargets, isRank, refuse } from './check-options.ts';
-import { freezeBase, thawBase } from './frozen-base.ts';
 import type { TargetOptions } from './match.ts';
-import type { AdapterDescription, AdapterHandle, AttachOptions, Method } from './method.ts';
+import type { AttachOptions, Method } from './method.ts';
+import { type AdapterParametrization, loadInto, ParametrizedModel } from './parametrized-model.ts';
 import { targetPaths, wholeParameters, withTargets } from './targets.ts';
-import { countNumbers, fractionOf, trainingOf } from './trainable.ts';
-import { TrainedBase } from './trained-base.ts';
 
 export interface LowRankConvConfig extends TargetOptions {
   /** A kernel of `k x k` gets an update of rank `r k`. Default 1. */
@@ -70,7 +54,7 @@ const isAdaptable = (module: AnyModule): module is LowRankBase & AnyModule =>
  * The low-rank update of one weight, `[out, in]` or `[out, in, k, k]`: `W + s reshape(B A)`, with `A` `[r k, in k k]` and `B`
  * `[out, r k]`.
  */
-export class LowRankUpdate extends Module<[Tensor], Tensor> implements Parametrization {
+export class LowRankUpdate extends Module<[Tensor], Tensor> implements AdapterParametrization {
   /** Kaiming-uniform with a = sqrt(5). */
   readonly lora_A: Parameter;
   /** From zero. */
@@ -122,193 +106,42 @@ export function lowRankConv(config: LowRankConvConfig = {}): Method<LowRankConvM
   return { attach: (model, options) => new LowRankConvModel(model, checked, options) };
 }
 
-interface AdaptedLayer {
-  readonly base: LowRankBase;
-  readonly update: LowRankUpdate;
-  /** The weight before merging. */
-  original?: Tensor;
-}
-
 /** The low-rank updates of a model. While they are attached the base is frozen; `unload` gives it back as it was. */
-export class LowRankConvModel implements AdapterHandle {
-  readonly model: AnyModule;
-  readonly name: string;
+export class LowRankConvModel extends ParametrizedModel<LowRankUpdate> {
   readonly config: CheckedLowRankConvConfig;
-  readonly #layers = new Map<string, AdaptedLayer>();
-  readonly #trainedBase = new TrainedBase();
 
   constructor(model: AnyModule, config: LowRankConvConfig, options: AttachOptions = {}) {
-    this.model = model;
-    this.name = options.name ?? 'default';
-    this.config = checkLowRankConvConfig(config);
-    const rng = (options.rng ?? new Rng(0)).fork(this.name);
+    const checked = checkLowRankConvConfig(config);
+    const { r, loraAlpha, trainBiases } = checked;
+    const { name = 'default', rng = new Rng(0) } = options;
     const all = [...model.namedModules()].filter(([, module]) => isAdaptable(module)).map(([path]) => path);
-    const targets = withTargets(model, { targetModules: all, ...this.config });
+    const targets = withTargets(model, { targetModules: all, ...checked });
     const paths = targetPaths(model, targets, isAdaptable);
-    const bases = paths.map((path) => [path, model.getSubmodule(path) as LowRankBase] as const);
-    refuseTied(
-      model,
-      bases.map(([path, { weight }]) => [path, weight] as const),
-    );
-    freezeBase(model, this);
-    const { r, loraAlpha, trainBiases } = this.config;
     const whole = wholeParameters(model, targets, paths);
-    for (const [path, base] of bases) {
-      const gain = base instanceof EqualizedLinear ? base.weightGain : 1;
-      const update = new LowRankUpdate(base.weight.shape, r, loraAlpha / r / gain, rng.fork(path));
-      base.weight.parametrizations.push(update);
-      this.#layers.set(path, { base, update });
-      for (const [name, member] of trainBiases ? Object.entries(base) : []) {
+    for (const path of trainBiases ? paths : []) {
+      const base = model.getSubmodule(path) as LowRankBase;
+      for (const [name, member] of Object.entries(base)) {
         if (member instanceof Parameter && member !== base.weight) whole.set(`${path}.${name}`, member);
       }
     }
-    this.#trainedBase.add(this.name, whole);
-    this.#trainedBase.show(this.name);
-    for (const parameter of this.#own().values()) parameter.requiresGrad = true;
+    const make = (path: string, base: AnyModule & { weight: Parameter }): LowRankUpdate => {
+      const gain = base instanceof EqualizedLinear ? base.weightGain : 1;
+      return new LowRankUpdate(base.weight.shape, r, loraAlpha / r / gain, rng.fork(name).fork(path));
+    };
+    super(model, name, paths, make, whole);
+    this.config = { ...checked, targetModules: paths };
   }
 
-  /** The updates by path of their layer. */
-  get layers(): ReadonlyMap<string, LowRankUpdate> {
-    return new Map([...this.#layers].map(([path, { update }]) => [path, update]));
+  protected override describeLayer({ lora_A }: LowRankUpdate): { r: number; scaling: number } {
+    return { r: lora_A.shape[0], scaling: this.config.loraAlpha / this.config.r };
   }
 
-  /** All that trains under its name in a file, less the prefix. */
-  #own(): Map<string, Parameter> {
-    const own = new Map<string, Parameter>();
-    for (const [path, { update }] of this.#layers) {
-      for (const [name, parameter] of update.namedParameters(path)) own.set(name, parameter);
-    }
-    for (const [name, parameter] of this.#trainedBase.parameters(this.name)) own.set(name, parameter);
-    return own;
+  protected override toJson(baseModel?: string): Record<string, unknown> {
+    return ownConfig('LOWRANKCONV', this.config, FIELDS, baseModel);
   }
 
-  parameters(): Map<string, Parameter> {
-    return trainingOf(this.model, this.#own().values());
-  }
-
-  get trainableFraction(): number {
-    return fractionOf(this.model, this.parameters());
-  }
-
-  describe(): AdapterDescription[] {
-    return [...this.#layers].map(([path, { base, update }]) => ({
-      path,
-      adapter: this.name,
-      layer: base.constructor.name,
-      r: update.lora_A.shape[0],
-      scaling: this.config.loraAlpha / this.config.r,
-      parameters: countNumbers(update.parameters()),
-      baseParameters: base.weight.size,
-    }));
-  }
-
-  /** Uses the updates again after `disable`. */
-  enable(): void {
-    for (const { update } of this.#layers.values()) update.enabled = true;
-    this.#trainedBase.show(this.name);
-  }
-
-  /** Runs the base alone until `enable`; merged updates are unmerged. */
-  disable(): void {
-    this.unmerge();
-    for (const { update } of this.#layers.values()) update.enabled = false;
-    this.#trainedBase.show(undefined);
-  }
-
-  /**
-   * Writes `W'` into the base weights.
-   * @throws ConfigError if a weight has other parametrizations; with `safe`, NumericsError if one is not finite.
-   */
-  merge(options: { safe?: boolean } = {}): void {
-    const open = [...this.#layers].filter(([, { original }]) => original === undefined);
-    for (const [path, { base }] of open) {
-      if (base.weight.parametrizations.length === 1) continue;
-      throw new ConfigError(`The weight of '${path}' has other parametrizations; merge or unload these first.`);
-    }
-    if (options.safe) for (const [path, { update }] of open) checkFinite(stored(path, update), 'adapter');
-    for (const [, layer] of open) {
-      const { weight } = layer.base;
-      const merged = tidy(() => add(weight.stored, layer.update.delta(weight.shape)));
-      weight.parametrizations.length = 0;
-      layer.original = weight.exchange(merged);
-    }
-  }
-
-  /** Puts the weights back: exact. */
-  unmerge(): void {
-    for (const layer of this.#layers.values()) {
-      if (layer.original === undefined) continue;
-      layer.base.weight.assign(layer.original);
-      layer.base.weight.parametrizations.push(layer.update);
-      layer.original = undefined;
-    }
-  }
-
-  mergeAndUnload(options: { safe?: boolean } = {}): AnyModule {
-    this.merge(options);
-    for (const layer of this.#layers.values()) layer.original?.dispose();
-    this.#trainedBase.keep(this.name);
-    return this.#remove();
-  }
-
-  unload(): AnyModule {
-    this.unmerge();
-    return this.#remove();
-  }
-
-  #remove(): AnyModule {
-    for (const parameter of this.#own().values()) parameter.requiresGrad = false;
-    for (const { base, update } of this.#layers.values()) {
-      const { parametrizations } = base.weight;
-      const place = parametrizations.indexOf(update);
-      if (place >= 0) parametrizations.splice(place, 1);
-      update.dispose();
-    }
-    this.#layers.clear();
-    this.#trainedBase.delete(this.name);
-    thawBase(this.model, this);
-    return this.model;
-  }
-
-  /** What trains under its names in a file: new tensors that the caller disposes of. */
-  stateDict(): Map<string, Tensor> {
-    return this.#trainedBase.with(
-      this.name,
-      () => new Map([...this.#own()].map(([name, { stored }]) => [`${PREFIX}${name}`, clone(stored)])),
-    );
-  }
-
-  /** Copies what `stateDict` gave into the adapter. @throws FormatError listing all that does not fit. */
-  loadStateDict(tensors: ReadonlyMap<string, Tensor>, source = 'The adapter'): void {
-    this.unmerge();
-    const own = new Map([...this.#own()].map(([name, parameter]) => [`${PREFIX}${name}`, parameter]));
-    this.#trainedBase.with(this.name, () => assignTensors(own, tensors, { source }));
-  }
-
-  /** Writes the adapter as `peft` lays its own out, with `peft_type` LOWRANKCONV. */
-  async save(dir: string, options: { baseModel?: string } = {}): Promise<void> {
-    const tensors = this.stateDict();
-    const config = { ...this.config, targetModules: [...this.#layers.keys()] };
-    try {
-      await writeAdapterFiles(dir, ownConfig('LOWRANKCONV', config, FIELDS, options.baseModel), tensors);
-    } finally {
-      for (const tensor of tensors.values()) tensor.dispose();
-    }
-  }
-
-  /**
-   * Takes over the numbers of the adapter in `dir`, which must have the layers and ranks of this one; `loadLowRankConv`
-   * attaches any.
-   * @throws FormatError naming the file and all that is wrong in it; the adapter is then as before.
-   */
-  async load(dir: string): Promise<void> {
-    await readConfig(dir);
-    const { tensors, source } = await readAdapterTensors(dir);
-    try {
-      this.loadStateDict(tensors, source);
-    } finally {
-      for (const tensor of tensors.values()) tensor.dispose();
-    }
+  protected override readConfig(dir: string): Promise<CheckedLowRankConvConfig> {
+    return readConfig(dir);
   }
 }
 
@@ -321,14 +154,7 @@ export async function loadLowRankConv(
   dir: string,
   options: AttachOptions = {},
 ): Promise<LowRankConvModel> {
-  const handle = new LowRankConvModel(model, await readConfig(dir), options);
-  try {
-    await handle.load(dir);
-  } catch (error) {
-    handle.unload();
-    throw error;
-  }
-  return handle;
+  return loadInto(new LowRankConvModel(model, await readConfig(dir), options), dir);
 }
 
 const FIELDS: Readonly<Record<string, keyof LowRankConvConfig>> = {
@@ -343,8 +169,4 @@ async function readConfig(dir: string): Promise<CheckedLowRankConvConfig> {
   return namingSource(source, () =>
     checkLowRankConvConfig(ownOptions<LowRankConvConfig>('LOWRANKCONV', json, FIELDS, source)),
   );
-}
-
-function* stored(path: string, update: LowRankUpdate): Generator<[string, Tensor]> {
-  for (const [name, parameter] of update.namedParameters(path)) yield [name, parameter.stored];
 }

@@ -3,6 +3,14 @@ import { gladGolden } from './golden-glad.ts';
 import { lofitGolden } from './golden-lofit.ts';
 import { loraGolden } from './golden-lora.ts';
 import { my3dgenGolden } from './golden-my3dgen.ts';
+import { ramtGolden } from './golden-ramt.ts';
 import { svfitGolden } from './golden-svfit.ts';
 
-export default defineGolden({ ...gladGolden, ...lofitGolden, ...loraGolden, ...my3dgenGolden, ...svfitGolden });
+export default defineGolden({
+  ...gladGolden,
+  ...lofitGolden,
+  ...loraGolden,
+  ...my3dgenGolden,
+  ...ramtGolden,
+  ...svfitGolden,
+});

@@ -42,6 +42,7 @@ import { refuseTied } from '../adapter-layer.ts';
 import { refuse } from '../check-options.ts';
 import { freezeBase, thawBase } from '../frozen-base.ts';
 import type { AdapterDescription, AdapterHandle, AttachOptions, Method } from '../method.ts';
+import { loadInto } from '../parametrized-model.ts';
 import { countNumbers, fractionOf, trainingOf } from '../trainable.ts';
 import { attentionOutputs, headWidth, type Projection } from './attention-outputs.ts';
 import { type CheckedLofitConfig, checkLofitConfig, type Head, type LofitConfig } from './config.ts';
@@ -358,14 +359,7 @@ export class LofitModel implements AdapterHandle {
  * @throws FormatError naming the file and all that is wrong in it; the model is then as before.
  */
 export async function loadLofit(model: AnyModule, dir: string, options: AttachOptions = {}): Promise<LofitModel> {
-  const handle = new LofitModel(model, await readConfig(dir), options);
-  try {
-    await handle.load(dir);
-  } catch (error) {
-    handle.unload();
-    throw error;
-  }
-  return handle;
+  return loadInto(new LofitModel(model, await readConfig(dir), options), dir);
 }
 
 const FIELDS: Readonly<Record<string, keyof LofitConfig>> = {

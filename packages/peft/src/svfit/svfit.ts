@@ -23,6 +23,7 @@ import {
 import { refuseTied } from '../adapter-layer.ts';
 import { freezeBase, thawBase } from '../frozen-base.ts';
 import type { AdapterDescription, AdapterHandle, AttachOptions, Method } from '../method.ts';
+import { loadInto } from '../parametrized-model.ts';
 import { targetPaths, wholeParameters, withTargets } from '../targets.ts';
 import { fractionOf, trainingOf } from '../trainable.ts';
 import { TrainedBase } from '../trained-base.ts';
@@ -252,14 +253,7 @@ export async function loadSVFit(
   dir: string,
   options: AttachOptions & { cacheDir?: string } = {},
 ): Promise<SVFitModel> {
-  const handle = new SVFitModel(model, { ...(await readConfig(dir)), cacheDir: options.cacheDir }, options);
-  try {
-    await handle.load(dir);
-  } catch (error) {
-    handle.unload();
-    throw error;
-  }
-  return handle;
+  return loadInto(new SVFitModel(model, { ...(await readConfig(dir)), cacheDir: options.cacheDir }, options), dir);
 }
 
 const FIELDS: Readonly<Record<string, keyof SVFitConfig>> = {
