@@ -5,7 +5,8 @@ import { compilePattern, matchesWhole } from './pattern.ts';
 export interface TargetOptions {
   /**
    * A list: names that equal an entry or end with `.` + entry. A string: a regular expression that must match the whole
-   * name, or `'all-linear'`: every linear layer except the output head. Default: by architecture (`DEFAULT_TARGETS`).
+   * name, or `'all-linear'`: every linear layer except the output head, or `'attention'`: those in attention layers, self
+   * and cross, as plug-in adapters of diffusion models have them. Default: by architecture (`DEFAULT_TARGETS`).
    */
   targetModules?: string | readonly string[];
   /** Names left out, in the same two forms; wins over `targetModules`. */

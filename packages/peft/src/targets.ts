@@ -16,8 +16,26 @@ function* baseModules(model: AnyModule): Generator<{ path: string; base: AnyModu
   }
 }
 
-/** Replaces `'all-linear'` and a missing `targetModules` by names. */
+/** What an attention layer is known by: a child of one of these names. */
+const QUERIES = ['q_proj', 'c_attn', 'to_q', 'query', 'in_proj'];
+
+/** The linear layers in attention layers, self and cross: projections to queries, keys and values, and back. */
+function attentionProjections(model: AnyModule): string[] {
+  const attention = [...model.namedModules()].flatMap(([path, module]) => {
+    const isAttention = [...module.namedChildren()].some(([name]) => QUERIES.includes(name));
+    return isAttention ? [path === '' ? '' : `${path}.`] : [];
+  });
+  const linear = [...baseModules(model)].filter(({ base }) => base instanceof Linear || base instanceof Conv1D);
+  const found = linear.map(({ path }) => path).filter((path) => attention.some((prefix) => path.startsWith(prefix)));
+  if (found.length > 0) return found;
+  throw new ConfigError(
+    `The model has no attention layer (with ${QUERIES.join(', ')}); name the modules by 'targetModules'.`,
+  );
+}
+
+/** Replaces `'all-linear'`, `'attention'` and a missing `targetModules` by names. */
 export function withTargets<Options extends TargetOptions>(model: AnyModule, options: Options): Options {
+  if (options.targetModules === 'attention') return { ...options, targetModules: attentionProjections(model) };
   if (options.targetModules === 'all-linear') {
     const linear = [...baseModules(model)].filter(
       ({ path, base }) =>

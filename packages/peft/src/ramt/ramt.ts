@@ -22,8 +22,8 @@ import { type CheckedRamtConfig, checkRamtConfig, type RamtConfig } from './conf
  * Without `targetModules` the projections of all attention layers are masked (AMT); biases never are.
  *
  * Train with Adam and without weight decay, which pushes all mask variables towards off. An entry moves by about the
- * learning rate a step: `(init - tau) / rate` steps switch one off, 62 at the paper's 8e-5. Add `penalty()` to the loss.
- * What the model could do before is kept by `maskGradients`, gradient dropout against the knowledge loss.
+ * learning rate a step: `(init - tau) / rate` steps switch one off, 62 at the paper's 8e-5. Add `maskNormPenalty(masks())` to the
+ * loss. What the model could do before is kept by `maskGradients`, gradient dropout against the knowledge loss.
  *
  * Source: Zheng et al. 2023, "Regularized Mask Tuning", arXiv 2307.15049; github.com/wuw2019/R-AMT.
  * @throws ConfigError for options out of range, if no module matches, or if a weight is tied.
@@ -36,20 +36,6 @@ export function ramt(config: RamtConfig = {}): Method<RamtModel> {
 const isAdaptable = (module: AnyModule): boolean =>
   [Linear, Conv1D, Conv2d, Embedding].some((kind) => module instanceof kind);
 
-/** The layers directly in attention layers: what has a `q_proj` or `c_attn`. */
-function attentionProjections(model: AnyModule): string[] {
-  const modules = [...model.namedModules()];
-  const paths = modules.flatMap(([path, module]) => {
-    const children = [...module.namedChildren()];
-    if (!children.some(([name]) => name === 'q_proj' || name === 'c_attn')) return [];
-    return children.map(([name]) => (path === '' ? name : `${path}.${name}`));
-  });
-  const adaptable = new Set(modules.filter(([, module]) => isAdaptable(module)).map(([path]) => path));
-  const found = paths.filter((path) => adaptable.has(path));
-  if (found.length > 0) return found;
-  throw new ConfigError("The model has no attention layer (q_proj or c_attn); name layers by 'targetModules'.");
-}
-
 /** The masks of a model. While they are attached the base is frozen; `unload` gives it back as it was. */
 export class RamtModel extends ParametrizedModel<BinaryMask> {
   readonly config: CheckedRamtConfig;
@@ -58,8 +44,7 @@ export class RamtModel extends ParametrizedModel<BinaryMask> {
 
   constructor(model: AnyModule, config: RamtConfig, options: AttachOptions = {}) {
     const checked = checkRamtConfig(config);
-    const targetModules = checked.targetModules ?? attentionProjections(model);
-    const targets = withTargets(model, { ...checked, targetModules });
+    const targets = withTargets(model, { targetModules: 'attention', ...checked });
     const paths = targetPaths(model, targets, isAdaptable);
     super(model, options.name ?? 'default', paths, (_, { weight }) => new BinaryMask(weight.shape, checked));
     this.config = { ...checked, targetModules: paths };
