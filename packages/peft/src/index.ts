@@ -31,6 +31,11 @@ export { LoraLinear } from './lora/linear.ts';
 export { LoraModel, loadLora, lora } from './lora/lora.ts';
 export type { TargetOptions } from './match.ts';
 export * from './method.ts';
+export { type CheckedSaraConfig, type SaraConfig, type SaraSelection, saraLearningRate } from './sara/config.ts';
+export type { SaraSparsity } from './sara/entry.ts';
+export { loadSara, SaraModel, sara } from './sara/sara.ts';
+export { smallEntries } from './sara/select.ts';
+export { gatherMasked, SaraValues, scatterMasked } from './sara/values.ts';
 export {
   type CheckedSVFitConfig,
   type EnergyKind,

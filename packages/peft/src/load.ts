@@ -3,6 +3,7 @@ import { readAdapterConfig } from './adapter-files.ts';
 import { loadLofit } from './lofit.ts';
 import { loadLora } from './lora/lora.ts';
 import type { AdapterHandle, AttachOptions } from './method.ts';
+import { loadSara } from './sara/sara.ts';
 import { loadSVFit } from './svfit.ts';
 
 type Loader = (model: AnyModule, dir: string, options?: AttachOptions) => Promise<AdapterHandle>;
@@ -11,6 +12,7 @@ type Loader = (model: AnyModule, dir: string, options?: AttachOptions) => Promis
 const LOADERS: Readonly<Record<string, Loader>> = {
   LORA: loadLora,
   LOFIT: loadLofit,
+  SARA: loadSara,
   SVFIT: loadSVFit,
 };
 

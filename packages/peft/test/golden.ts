@@ -52,6 +52,7 @@ import { combineFactors } from '../src/lora/combine.ts';
 import { fromPeftConfig } from '../src/lora/files.ts';
 import { matchesTarget, patternKey, type TargetOptions } from '../src/match.ts';
 import { gladGolden } from './golden-glad.ts';
+import { saraGolden } from './golden-sara.ts';
 
 class Holder extends Module {
   layer: AnyModule;
@@ -238,6 +239,7 @@ function scaledAndShifted(inputs: LofitCase & { A: Tensor; v: Tensor; grad_outpu
 
 export default defineGolden({
   ...gladGolden,
+  ...saraGolden,
 
   'lofit/attention_scale_and_bias': scaledAndShifted,
 
