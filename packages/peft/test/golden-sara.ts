@@ -96,14 +96,15 @@ const optimizerOf = (handle: SaraModel, { lr, betas: [b1, b2], eps, weight_decay
   new Optimizer(handle.parameters(), adamw({ learningRate: lr, b1, b2, eps, weightDecay }));
 
 interface StepsCase extends AdamCase {
-  progressive_iter?: number;
+  progressive_iter?: number | null;
   params: Record<string, Tensor>;
   grads: Record<string, Record<string, Tensor>>;
 }
 
 /** Some steps with given gradients, by the events of a run. */
 function maskedAdamW(inputs: StepsCase) {
-  const { threshold, progressive_iter: progressiveStep, params, grads } = inputs;
+  const { threshold, params, grads } = inputs;
+  const progressiveStep = inputs.progressive_iter || undefined;
   return withSara(params, { threshold, progressiveStep, lambdaRank: 0 }, (handle, holder) => {
     const initial_mask = masks(handle, holder);
     const optimizer = optimizerOf(handle, inputs);

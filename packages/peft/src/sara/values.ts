@@ -3,7 +3,6 @@ import {
   add,
   Buffer,
   cast,
-  clone,
   gatherRows,
   greater,
   less,
@@ -43,7 +42,6 @@ function scatterMaskedInto(shape: number[], places: Tensor, values: Tensor): Ten
  * The gradient of `values` is the one of the result, gathered at `places`; that of `base` is zero there.
  */
 export function scatterMasked(base: Tensor, places: Tensor, values: Tensor): Tensor {
-  if (places.size === 0) return clone(base);
   // Differences from zero do not round.
   return tidy(() => {
     const rest = sub(base, scatterMaskedInto(base.shape, places, gatherMasked(base, places)));
