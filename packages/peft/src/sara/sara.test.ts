@@ -1,71 +1,43 @@
 import '@ashlar/backend-ort';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Conv2d, Embedding, Linear } from '@ashlar/nn';
 import { adamw, Optimizer } from '@ashlar/optim';
 import {
   add,
   ConfigError,
   disposeMap,
-  FormatError,
   jit,
   lossAndGrads,
-  Module,
   memory,
   moduleState,
   NumericsError,
-  nuclearNorm,
   Rng,
-  reshape,
-  saveSafetensors,
   setBackend,
   square,
   stateDict,
   sum,
   type Tensor,
-  type Tensor2D,
-  tanh,
   tensor,
   tensor1d,
   tidy,
   zeros,
 } from '@ashlar/tensor';
 import { gradCheck } from '@ashlar/tensor/testing';
-import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { loadAdapter } from '../load.ts';
 import { lora } from '../lora/lora.ts';
 import { attach } from '../method.ts';
 import { type SaraConfig, saraLearningRate } from './config.ts';
+import { bits, disturb, Net, numbers, outputs } from './net.testing.ts';
 import { loadSara, type SaraModel, sara } from './sara.ts';
 import { smallEntries } from './select.ts';
 import { scatterMasked } from './values.ts';
 
-class Net extends Module {
-  embed: Embedding;
-  q_proj: Linear;
-  conv: Conv2d;
-  lm_head: Linear;
-
-  constructor(rng = new Rng(7)) {
-    super();
-    this.embed = new Embedding(11, 8, { rng: rng.fork('embed') });
-    this.q_proj = new Linear(8, 6, { rng: rng.fork('q') });
-    this.conv = new Conv2d(1, 4, 3, { padding: 1, rng: rng.fork('conv') });
-    this.lm_head = new Linear(72, 5, { rng: rng.fork('head') });
-  }
-
-  forward(ids: Tensor): Tensor {
-    const hidden = tanh(this.q_proj.apply(this.embed.apply(ids)));
-    const [batch, seq, dim] = hidden.shape;
-    return this.lm_head.apply(reshape(this.conv.apply(reshape(hidden, [batch, 1, seq, dim])), [batch, 72]));
-  }
-}
-
-let ids: Tensor;
 let dir: string;
+let ids: Tensor;
 let net: Net;
+const run = (): number[] => outputs(net);
 
 beforeAll(async () => {
   await setBackend('ort');
@@ -79,22 +51,8 @@ beforeEach(() => {
 });
 afterEach(() => vi.restoreAllMocks());
 
-const run = (model: Module = net): number[] => tidy(() => Array.from(model.apply(ids).dataSync()));
-const numbers = (value: Tensor): number[] => Array.from(value.dataSync());
-const bits = (model: Module): Map<string, number[]> =>
-  new Map(
-    [...stateDict(model)].map(([name, value]) => [name, Array.from(new Uint32Array(value.dataSync().slice().buffer))]),
-  );
 const difference = (a: readonly number[], b: readonly number[]): number =>
   Math.max(...a.map((value, i) => Math.abs(value - b[i]) / (1 + Math.abs(b[i]))));
-
-/** Moves what trains, so that the adapter does something. */
-function disturb(handle: SaraModel): void {
-  const rng = new Rng(1);
-  for (const [name, parameter] of handle.parameters()) {
-    parameter.assign(tidy(() => add(parameter.stored, rng.fork(name).normal(parameter.shape, { std: 0.6 }))));
-  }
-}
 
 const CONFIGS: SaraConfig[] = [
   { threshold: 0.05 },
@@ -379,235 +337,5 @@ describe('sara', () => {
     const before = bits(net);
     expect(() => handle.merge({ safe: true })).toThrow(NumericsError);
     expect(bits(net)).toEqual(before);
-  });
-});
-
-describe('the low-rank term', () => {
-  const config: SaraConfig = { fraction: 0.4, include: ['q_proj', 'lm_head'], minMatrixSide: 3, minMaskEntries: 5 };
-
-  it('has the value of the nuclear norm and its gradient by finite differences', () => {
-    const handle = attach(net, sara({ ...config, lambdaRank: 0.5 }));
-    const values = handle.values.get('q_proj.weight');
-    if (values === undefined) throw new Error('No entries.');
-    const norm = (): number =>
-      tidy(() => {
-        const only = scatterMasked(zeros([6, 8]), values.places.stored, values.sara_values.stored);
-        return nuclearNorm(only as Tensor2D).dataSync()[0];
-      });
-    const prepared = handle.prepareRankTerm('q_proj.weight');
-    expect(prepared).toEqual({ name: 'q_proj.weight', nuclearNorm: expect.closeTo(norm(), 4) });
-    const { loss, grads } = lossAndGrads(() => handle.rankTerm(), handle.parameters());
-    expect(loss.dataSync()[0]).toBeCloseTo(0.5 * norm(), 5);
-    const own = numbers(values.sara_values.stored);
-    const gradient = numbers(grads.get('q_proj.weight.parametrizations.0.sara_values') as Tensor);
-    for (const i of [0, 3, own.length - 1]) {
-      const at = (step: number): number => {
-        values.sara_values.assign(tensor1d(own.map((value, j) => (i === j ? value + step : value))));
-        return norm();
-      };
-      expect(gradient[i]).toBeCloseTo((0.5 * (at(1e-3) - at(-1e-3))) / 2e-3, 2);
-    }
-    // The other matrix has no part in it.
-    const other = grads.get('lm_head.weight.parametrizations.0.sara_values') as Tensor;
-    expect(numbers(other).every((value) => value === 0)).toBe(true);
-    disposeMap(grads);
-    loss.dispose();
-  });
-
-  it('leaves out directions without strength, and entries that are held', () => {
-    net.q_proj.weight.assign(tidy(() => add(zeros([6, 8]), tensor(Array(8).fill(0.1)))));
-    const handle = attach(net, sara({ ...config, threshold: 0.2, fraction: undefined, include: ['q_proj.weight'] }));
-    const [values] = handle.values.values();
-    handle.prepareRankTerm('q_proj.weight');
-    // 0.1 everywhere is one direction: u v^T = 1 / sqrt(6 * 8).
-    for (const value of numbers(values.rankGradient?.stored as Tensor)) expect(value).toBeCloseTo(1 / Math.sqrt(48), 5);
-    const grown = numbers(values.sara_values.stored).map((value, i) => (i < 10 ? 0.3 : value));
-    values.sara_values.assign(tensor1d(grown));
-    handle.reselect();
-    handle.prepareRankTerm('q_proj.weight');
-    const gradient = numbers(values.rankGradient?.stored as Tensor);
-    expect(gradient.map((value) => value === 0)).toEqual(grown.map((_, i) => i < 10));
-    values.sara_values.assign(zeros([48]));
-    values.reset();
-    expect(handle.prepareRankTerm('q_proj.weight')?.nuclearNorm).toBe(0);
-    expect(numbers(values.rankGradient?.stored as Tensor).every((value) => value === 0)).toBe(true);
-  });
-
-  it('draws among the matrices that are large enough, the same ones for the same steps', () => {
-    const handle = attach(net, sara({ ...config, progressiveStep: 2 }));
-    const drawn = (): (string | undefined)[] =>
-      Array.from({ length: 20 }, (_, i) => handle.prepareRankTerm(new Rng(0).fork(i))?.name);
-    expect(drawn()).toEqual(drawn());
-    expect(new Set(drawn())).toEqual(new Set(['q_proj.weight', 'lm_head.weight']));
-    expect(() => handle.prepareRankTerm('q_proj.bias')).toThrow(/'q_proj\.bias' is no matrix.*q_proj\.weight/);
-    handle.unload();
-    for (const none of [{ minMatrixSide: 6 }, { minMaskEntries: 1000 }, { lambdaRank: 0 }]) {
-      const without = attach(net, sara({ ...config, ...none }));
-      expect(without.prepareRankTerm(new Rng(0))).toBeUndefined();
-      expect(tidy(() => without.rankTerm().dataSync()[0])).toBe(0);
-      without.unload();
-    }
-  });
-
-  it('follows the events of a run', () => {
-    const handle = attach(net, sara({ ...config, progressiveStep: 2 }));
-    const callback = handle.callback(new Rng(0));
-    callback.onEvent({ type: 'start', step: 0 });
-    expect(tidy(() => handle.rankTerm().dataSync()[0])).toBeGreaterThan(0);
-    disturb(handle);
-    const count = (): number => [...handle.values.values()].reduce((n, values) => n + values.trainingCount, 0);
-    const all = count();
-    callback.onEvent({ type: 'step', step: 1 });
-    callback.onEvent({ type: 'evaluation', step: 2 });
-    expect(count()).toBe(all);
-    callback.onEvent({ type: 'step', step: 2 });
-    expect(count()).toBeLessThan(all);
-  });
-
-  it('is in the report: the effective rank of the change', () => {
-    const handle = attach(net, sara({ threshold: 1e9, include: ['q_proj'] }));
-    const weight = handle.values.get('q_proj.weight');
-    expect(handle.sparsityReport()).toEqual([
-      { name: 'q_proj.weight', selected: 1, belowThreshold: 1, effectiveRank: 0 },
-      { name: 'q_proj.bias', selected: 1, belowThreshold: 1 },
-    ]);
-    const change = (rows: number[][]) =>
-      weight?.sara_values.assign(tidy(() => add(weight.sara_values.stored, reshape(tensor(rows), [-1]))));
-    change(Array.from({ length: 6 }, (_, i) => Array.from({ length: 8 }, (_, j) => Number(i === j))));
-    expect(handle.sparsityReport()[0].effectiveRank).toBeCloseTo(6, 3);
-    handle.merge();
-    expect(handle.sparsityReport()[0].effectiveRank).toBeCloseTo(6, 3);
-  });
-});
-
-describe('the files of SaRA', () => {
-  const config: SaraConfig = { fraction: 0.2, include: ['q_proj', 'conv'] };
-  const CONFIG = 'adapter_config.json';
-
-  it('hold the values, and load onto exactly the base that they were made for', async () => {
-    const folder = join(dir, 'foreign');
-    const handle = attach(net, sara(config));
-    await handle.save(folder, { baseModel: 'base' });
-    const json = JSON.parse(await readFile(join(folder, CONFIG), 'utf8'));
-    const places = handle.values.get('q_proj.weight')?.size;
-    expect(json).toMatchObject({
-      peft_type: 'SARA',
-      base_model_name_or_path: 'base',
-      threshold: handle.threshold,
-      base: { 'q_proj.weight': { count: places, checksum: expect.stringMatching(/^[0-9a-f]{8}$/) } },
-    });
-    expect(Object.keys(json)).not.toContain('fraction');
-    handle.unload();
-    const other = new Net();
-    const weight = other.conv.weight.stored.dataSync().slice();
-    const largest = weight.findIndex((value) => Math.abs(value) === Math.max(...weight.map(Math.abs)));
-    weight[largest] *= 1 + 2 ** -20;
-    other.conv.weight.assign(tensor(weight, other.conv.weight.shape));
-    await expect(loadSara(other, folder)).rejects.toThrow(/made for other base weights: conv\.weight/);
-    await expect(loadSara(new Net(new Rng(8)), folder)).rejects.toThrow(
-      /selected entries in the file, \d+ in the model/,
-    );
-    expect(other.trainableParameters().size).toBe(other.parameters().length);
-    const wider = attach(net, sara({ ...config, fraction: 0.5 }));
-    const before = run();
-    await expect(wider.load(folder)).rejects.toThrow(FormatError);
-    expect(run()).toEqual(before);
-    wider.unload();
-    const random = attach(net, sara({ ...config, selection: 'random' }));
-    await expect(random.load(folder)).rejects.toThrow(/made for other base weights|selected entries/);
-  });
-
-  it('are refused with one FormatError that names them, whatever stands in the config', async () => {
-    const folder = join(dir, 'fuzz');
-    const handle = attach(net, sara(config));
-    await handle.save(folder);
-    handle.unload();
-    const path = join(folder, CONFIG);
-    const text = await readFile(path, 'utf8');
-    const json = JSON.parse(text);
-    const before = bits(net);
-    const loaded = async (change: object): Promise<unknown> => {
-      await writeFile(path, JSON.stringify({ ...json, ...change }));
-      try {
-        (await loadSara(net, folder)).unload();
-        return undefined;
-      } catch (error) {
-        return error;
-      }
-    };
-    for (const change of [
-      { peft_type: 'LORA' },
-      { threshold: -1 },
-      { threshold: 1e-30 },
-      { threshold: null },
-      { include: 7 },
-      { include: '(' },
-      { include: ['nothing'] },
-      { base: null },
-      { base: [] },
-      { base: {} },
-      { base: { ...json.base, more: { count: 1, checksum: '' } } },
-      { base: { ...json.base, 'q_proj.weight': { count: 0, checksum: '' } } },
-      { count: 3 },
-      { surprise: 1 },
-    ]) {
-      expect(await loaded(change), JSON.stringify(change)).toBeInstanceOf(FormatError);
-    }
-    const field = fc.constantFrom(...Object.keys(json).filter((name) => !/^(task|inference|base_model)/.test(name)));
-    await fc.assert(
-      fc.asyncProperty(field, fc.jsonValue(), async (name, value) => {
-        const error = await loaded({ [name]: value });
-        if (error === undefined) return;
-        expect(error).toBeInstanceOf(FormatError);
-        expect((error as Error).message).toContain(folder);
-      }),
-      { numRuns: 150 },
-    );
-    await fc.assert(
-      fc.asyncProperty(fc.string(), async (content) => {
-        await writeFile(path, content);
-        await expect(loadSara(net, folder)).rejects.toThrow(FormatError);
-      }),
-      { numRuns: 30 },
-    );
-    expect(bits(net)).toEqual(before);
-    expect(net.trainableParameters().size).toBe(net.parameters().length);
-  });
-
-  it('are refused for tensors that are missing, foreign, of another size or type, or not finite', async () => {
-    const folder = join(dir, 'tensors');
-    const handle = attach(net, sara(config));
-    await handle.save(folder);
-    const start = run();
-    const name = 'base_model.model.q_proj.weight.sara_values';
-    const count = handle.values.get('q_proj.weight')?.size as number;
-    const attempt = async (change: (tensors: Map<string, Tensor>) => void): Promise<void> => {
-      const tensors = handle.stateDict();
-      change(tensors);
-      await saveSafetensors(join(folder, 'adapter_model.safetensors'), tensors);
-      for (const value of tensors.values()) value.dispose();
-      await handle.load(folder);
-    };
-    const replace = (value: Tensor) => (tensors: Map<string, Tensor>) => {
-      tensors.get(name)?.dispose();
-      tensors.set(name, value);
-    };
-    const before = memory().numTensors;
-    for (const [change, message] of [
-      [(tensors: Map<string, Tensor>) => tensors.get(name)?.dispose() ?? tensors.delete(name), /missing: .*q_proj/],
-      [(tensors: Map<string, Tensor>) => tensors.set('other', zeros([1])), /unexpected: other/],
-      [replace(zeros([count + 1])), /wrong shape/],
-      [replace(zeros([count], 'int32')), /not finite numbers/],
-      [replace(tensor1d([Number.NaN, ...Array(count - 1).fill(0)])), /not finite numbers/],
-    ] as [(tensors: Map<string, Tensor>) => void, RegExp][]) {
-      const failure = attempt(change);
-      await expect(failure).rejects.toThrow(FormatError);
-      await expect(failure).rejects.toThrow(message);
-    }
-    expect(memory().numTensors).toBe(before);
-    expect(run()).toEqual(start);
-    await attempt(() => {});
-    await writeFile(join(folder, 'adapter_model.safetensors'), 'nothing');
-    await expect(handle.load(folder)).rejects.toThrow(FormatError);
   });
 });
