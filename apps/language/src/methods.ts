@@ -1,5 +1,5 @@
 import type { CausalLM } from '@ashlar/models';
-import { type AdapterHandle, attach, type LoraConfig, lofit, lora, selectHeads, svfit } from '@ashlar/peft';
+import { type AdapterHandle, attach, type LoraConfig, lofit, lora, sara, selectHeads, svfit } from '@ashlar/peft';
 import { ConfigError, closestNames, crossEntropy, type Rng, type Tensor } from '@ashlar/tensor';
 
 export interface MethodOptions {
@@ -80,6 +80,19 @@ export const METHODS: Readonly<Record<string, Method>> = {
         crossEntropy(model.apply(inputIds), labels);
       const { heads } = selectHeads(model, { loss, batches: batches(), steps, k: rank, rng: rng.fork('selection') });
       return attach(model, lofit({ heads }), { rng });
+    },
+  },
+  sara: {
+    description: 'the smallest weights train, as many as LoRA of --rank has numbers (SaRA, 2024)',
+    learningRate: 1e-3,
+    attach: (model, options) => {
+      withoutLoraOptions('sara', options);
+      const { rank, targets } = options;
+      const budget = attach(model, lora({ r: rank, targetModules: targets }));
+      const count = [...budget.parameters().values()].reduce((total, { size }) => total + size, 0);
+      const include = [...budget.layers.keys()];
+      budget.unload();
+      return attach(model, sara({ count, include, lambdaRank: 0 }));
     },
   },
   full: {

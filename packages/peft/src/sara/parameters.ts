@@ -15,8 +15,8 @@ function broughtParameters(model: AnyModule): Set<Parameter> {
   return brought;
 }
 
-/** A parameter's name, and the paths of the modules that it is in. */
-function pathsOf(name: string): string[] {
+/** The paths of all that a parameter may be in, outermost first, and its name. */
+export function pathsOf(name: string): string[] {
   const words = name.split('.');
   return words.map((_, i) => words.slice(0, i + 1).join('.'));
 }

@@ -18,7 +18,7 @@ import type { AdapterDescription, AdapterHandle, AttachOptions, Method } from '.
 import { type CheckedSaraConfig, checkSaraConfig, type SaraConfig } from './config.ts';
 import { SaraEntry, type SaraSparsity } from './entry.ts';
 import { asFormatError, baseProblems, FIELDS, readSaraFile, type SaraFile } from './files.ts';
-import { baseParameters } from './parameters.ts';
+import { baseParameters, pathsOf } from './parameters.ts';
 import { selectEntries } from './select.ts';
 import type { SaraValues } from './values.ts';
 
@@ -114,13 +114,14 @@ export class SaraModel implements AdapterHandle {
   /** One line per layer; `r` is the number of its parameters with selected entries. */
   describe(): AdapterDescription[] {
     const layers = new Map<string, AdapterDescription>();
+    const modules = new Map(this.model.namedModules());
     for (const [name, { parameter, values }] of this.#entries) {
-      const path = name.slice(0, Math.max(0, name.lastIndexOf('.')));
+      const path = pathsOf(name).findLast((path) => modules.has(path)) ?? '';
       const { r, parameters, baseParameters } = layers.get(path) ?? { r: 0, parameters: 0, baseParameters: 0 };
       layers.set(path, {
         path,
         adapter: this.name,
-        layer: this.model.getSubmodule(path).constructor.name,
+        layer: (modules.get(path) as AnyModule).constructor.name,
         r: r + 1,
         scaling: 1,
         parameters: parameters + values.size,
@@ -226,7 +227,7 @@ export class SaraModel implements AdapterHandle {
    * For the `callbacks` of `train`: prepares the low-rank term for each step and reselects after `progressiveStep`. A run
    * that is resumed draws the same matrices.
    */
-  callback(rng = new Rng(0)): { onEvent(event: { readonly type: string; readonly step: number }): void } {
+  callback(rng: Rng = new Rng(0)): { onEvent(event: { readonly type: string; readonly step: number }): void } {
     return {
       onEvent: ({ type, step }) => {
         if (type === 'step' && step === this.config.progressiveStep) this.reselect();
