@@ -3,6 +3,7 @@ import {
   add,
   Buffer,
   cast,
+  customGrad,
   gatherRows,
   greater,
   less,
@@ -42,7 +43,18 @@ function scatterMaskedInto(shape: number[], places: Tensor, values: Tensor): Ten
  * The gradient of `values` is the one of the result, gathered at `places`; that of `base` is zero there.
  */
 export function scatterMasked(base: Tensor, places: Tensor, values: Tensor): Tensor {
-  // Differences from zero do not round.
+  // One node of the tape, so that no copy of the weight is kept for the way back.
+  return customGrad((weight, own) => ({
+    value: replaceAt(weight as Tensor, places, own as Tensor),
+    gradFunc: (dy: Tensor) => {
+      const gathered = gatherMasked(dy, places);
+      return [replaceAt(dy, places, zerosLike(gathered)), gathered];
+    },
+  }))(base, values);
+}
+
+/** Differences from zero do not round. */
+function replaceAt(base: Tensor, places: Tensor, values: Tensor): Tensor {
   return tidy(() => {
     const rest = sub(base, scatterMaskedInto(base.shape, places, gatherMasked(base, places)));
     return add(rest, scatterMaskedInto(base.shape, places, values));
