@@ -11,13 +11,14 @@ import {
   type Tensor,
   tensor,
   tensor1d,
+  tidy,
   zeros,
 } from '@ashlar/tensor';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { attach } from '../method.ts';
 import type { SaraConfig } from './config.ts';
-import { bits, Net, outputs } from './net.testing.ts';
+import { bits, Net, numbers, outputs } from './net.testing.ts';
 import { loadSara, sara } from './sara.ts';
 
 let dir: string;
@@ -161,8 +162,17 @@ describe('the files of SaRA', () => {
     }
     expect(memory().numTensors).toBe(before);
     expect(run()).toEqual(start);
-    await attempt(() => {});
+    handle.merge();
+    await expect(attempt(replace(zeros([count + 1])))).rejects.toThrow(FormatError);
+    expect(handle.parameters().size).toBe(0);
+    await attempt(replace(zeros([count])));
+    expect(tidy(() => numbers(net.q_proj.weight.value)).filter((value) => value === 0)).toHaveLength(count);
+    handle.unload();
+    expect(run()).toEqual(start);
+    await loadSara(net, folder).then((again) => again.unload());
+    expect(run()).toEqual(start);
     await writeFile(join(folder, 'adapter_model.safetensors'), 'nothing');
-    await expect(handle.load(folder)).rejects.toThrow(FormatError);
+    await expect(loadSara(net, folder)).rejects.toThrow(FormatError);
+    expect(run()).toEqual(start);
   });
 });

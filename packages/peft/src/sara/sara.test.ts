@@ -12,7 +12,9 @@ import {
   memory,
   moduleState,
   NumericsError,
+  Parameter,
   Rng,
+  ShapeError,
   setBackend,
   square,
   stateDict,
@@ -116,6 +118,8 @@ describe('sara', () => {
     const [places, rng] = [tensor1d([1, 2, 5], 'int32'), new Rng(2)];
     const base = rng.fork('base').normal([2, 3]);
     gradCheck((weight, values) => square(scatterMasked(weight, places, values)), [base, rng.normal([3])]);
+    expect(() => scatterMasked(base, places, zeros([2]))).toThrow(ShapeError);
+    expect(() => scatterMasked(base, tensor1d([1, 2, 5]), zeros([3]))).toThrow(/int32 places \[k\]/);
   });
 
   it('gives gradients and moments to the values alone, the same under jit, without leaks', () => {
@@ -330,6 +334,10 @@ describe('sara', () => {
     expect(attached({ include: ['q_prj'] })).toThrow(/include \["q_prj"\].*close: q_proj/);
     expect(attached({ count: 1e6 })).toThrow(/count is 1000000; the parameters that may train have \d+ entries/);
     expect(attached({ threshold: 1e-20, include: ['q_proj'] })).toThrow(/nothing would train.*fraction/);
+    const packed = new Parameter(zeros([2], 'int32'));
+    Object.assign(net, { packed });
+    expect(attached({ fraction: 0.1 })).toThrow(/'packed' is int32; SaRA trains .* float32 weights.*'exclude'/);
+    Object.assign(net, { packed: undefined });
     expect(net.trainableParameters().size).toBe(net.parameters().length);
     const handle = attach(net, sara({ fraction: 0.1 }));
     const [values] = handle.values.values();

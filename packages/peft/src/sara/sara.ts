@@ -191,7 +191,7 @@ export class SaraModel implements AdapterHandle {
 
   /**
    * Draws the matrix of the low-rank term for the next step, or takes the one of that name, and decomposes it: outside of
-   * `jit`, in `O(m n min(m, n))` (3 s for 512 x 512).
+   * `jit`, in `O(m n min(m, n))` (5 s for 512 x 512 on two shared cores).
    * @returns its name and nuclear norm, or undefined where there is no matrix of the least size, or the one that was drawn
    *   has too few entries that train: the term is then 0.
    * @throws ConfigError if there is no such matrix.
@@ -224,8 +224,8 @@ export class SaraModel implements AdapterHandle {
   }
 
   /**
-   * For the `callbacks` of `train`: prepares the low-rank term for each step and reselects after `progressiveStep`. A run
-   * that is resumed draws the same matrices.
+   * For the `callbacks` of `train`: prepares the low-rank term for each step, unless `lambdaRank` is 0, and reselects after
+   * `progressiveStep`. A run that is resumed draws the same matrices.
    */
   callback(rng: Rng = new Rng(0)): { onEvent(event: { readonly type: string; readonly step: number }): void } {
     return {
@@ -247,11 +247,10 @@ export class SaraModel implements AdapterHandle {
   }
 
   /**
-   * Copies what `stateDict` gave into the adapter; all its entries train then.
+   * Copies what `stateDict` gave into the adapter, which is then unmerged; all its entries train.
    * @throws FormatError listing all that does not fit: names, shapes, types and values that are not finite.
    */
   loadStateDict(tensors: ReadonlyMap<string, Tensor>, source = 'The adapter', problems: readonly string[] = []): void {
-    this.unmerge();
     const wrong = [...tensors].filter(([, values]) => values.dtype !== 'float32' || !isAllFinite(values));
     assignTensors(
       new Map([...this.#entries].map(([name, { values }]) => [fileName(name), values.sara_values])),
@@ -259,6 +258,7 @@ export class SaraModel implements AdapterHandle {
       { source, problems: [...problems, ...wrong.map(([name]) => `${name} has values that are not finite numbers`)] },
     );
     for (const { values } of this.#entries.values()) values.reset();
+    this.unmerge();
   }
 
   /**
@@ -266,9 +266,8 @@ export class SaraModel implements AdapterHandle {
    * with a count and a checksum for each parameter. It loads onto exactly the base that it was made for.
    */
   async save(dir: string, options: { baseModel?: string } = {}): Promise<void> {
-    const { fraction: _, count: __, ...config } = this.config;
     const base = Object.fromEntries([...this.#entries].map(([name, entry]) => [name, entry.base]));
-    const file: SaraFile = { ...config, threshold: this.threshold, base };
+    const file: SaraFile = { ...this.config, threshold: this.threshold, base };
     const tensors = this.stateDict();
     try {
       await writeAdapterFiles(dir, ownConfig('SARA', file, FIELDS, options.baseModel), tensors);

@@ -14,6 +14,7 @@ import {
   type Parametrization,
   reshape,
   type Scalar,
+  ShapeError,
   scatterRowsAdd,
   sub,
   sum,
@@ -22,6 +23,7 @@ import {
   type Tensor2D,
   tensor1d,
   tidy,
+  util,
   where,
   zeros,
   zerosLike,
@@ -41,8 +43,13 @@ function scatterMaskedInto(shape: number[], places: Tensor, values: Tensor): Ten
 /**
  * `base` with `values` `[k]` at `places` (int32 `[k]`, row-major, each once): exactly these, and elsewhere exactly `base`.
  * The gradient of `values` is the one of the result, gathered at `places`; that of `base` is zero there.
+ * @throws ShapeError if the shapes do not fit.
  */
 export function scatterMasked(base: Tensor, places: Tensor, values: Tensor): Tensor {
+  if (places.rank !== 1 || places.dtype !== 'int32' || !util.arraysEqual(values.shape, places.shape)) {
+    const given = `${places.dtype} [${places.shape}] and [${values.shape}]`;
+    throw new ShapeError(`scatterMasked needs int32 places [k] and values [k], not ${given}.`);
+  }
   // One node of the tape, so that no copy of the weight is kept for the way back.
   return customGrad((weight, own) => ({
     value: replaceAt(weight as Tensor, places, own as Tensor),
