@@ -50,22 +50,15 @@ export function scatterMasked(base: Tensor, places: Tensor, values: Tensor): Ten
     const given = `${places.dtype} [${places.shape}] and [${values.shape}]`;
     throw new ShapeError(`scatterMasked needs int32 places [k] and values [k], not ${given}.`);
   }
-  // One node of the tape, so that no copy of the weight is kept for the way back.
+  const scatter = (own: Tensor): Tensor => scatterMaskedInto(base.shape, places, own);
+  // One node of the tape, so that no copy of the weight is kept for the way back. A number less itself is exactly 0.
   return customGrad((weight, own) => ({
-    value: replaceAt(weight as Tensor, places, own as Tensor),
+    value: add(sub(weight as Tensor, scatter(gatherMasked(weight as Tensor, places))), scatter(own as Tensor)),
     gradFunc: (dy: Tensor) => {
       const gathered = gatherMasked(dy, places);
-      return [replaceAt(dy, places, zerosLike(gathered)), gathered];
+      return [sub(dy, scatter(gathered)), gathered];
     },
   }))(base, values);
-}
-
-/** Differences from zero do not round. */
-function replaceAt(base: Tensor, places: Tensor, values: Tensor): Tensor {
-  return tidy(() => {
-    const rest = sub(base, scatterMaskedInto(base.shape, places, gatherMasked(base, places)));
-    return add(rest, scatterMaskedInto(base.shape, places, values));
-  });
 }
 
 /** Below this share of the largest singular value a direction counts as none. */
