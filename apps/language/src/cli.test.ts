@@ -91,7 +91,7 @@ describe('ashlar-language', () => {
     expect((await run(...generate, '--model', merged)).stdout).toBe(first.stdout);
   });
 
-  it.each(['svfit', 'lofit', 'glad', 'ramt'])(
+  it.each(['svfit', 'lofit', 'glad', 'ramt', 'sara'])(
     'adapts by %s, and takes its adapter where one of LoRA goes',
     async (name) => {
       const { code, stderr } = await run(...adaptArgs(name, '--method', name, '--rank', '2'));

@@ -7,6 +7,7 @@ import {
   lofit,
   lora,
   ramt,
+  sara,
   selectHeads,
   svfit,
 } from '@ashlar/peft';
@@ -116,6 +117,19 @@ export const METHODS: Readonly<Record<string, Method>> = {
     attach: (model, options) => {
       withoutLoraOptions('ramt', options);
       return attach(model, ramt({ targetModules: options.targets }));
+    },
+  },
+  sara: {
+    description: 'the smallest weights train, as many as LoRA of --rank has numbers (SaRA, 2024)',
+    learningRate: 1e-3,
+    attach: (model, options) => {
+      withoutLoraOptions('sara', options);
+      const { rank, targets } = options;
+      const budget = attach(model, lora({ r: rank, targetModules: targets }));
+      const count = [...budget.parameters().values()].reduce((total, { size }) => total + size, 0);
+      const include = [...budget.layers.keys()];
+      budget.unload();
+      return attach(model, sara({ count, include, lambdaRank: 0 }));
     },
   },
   full: {

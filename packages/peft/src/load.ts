@@ -5,6 +5,7 @@ import { loadLora } from './lora/lora.ts';
 import { loadLowRankConv } from './low-rank-conv.ts';
 import type { AdapterHandle, AttachOptions } from './method.ts';
 import { loadRamt } from './ramt/ramt.ts';
+import { loadSara } from './sara/sara.ts';
 import { loadSVFit } from './svfit/svfit.ts';
 
 type Loader = (model: AnyModule, dir: string, options?: AttachOptions) => Promise<AdapterHandle>;
@@ -15,6 +16,7 @@ const LOADERS: Readonly<Record<string, Loader>> = {
   LOFIT: loadLofit,
   LOWRANKCONV: loadLowRankConv,
   RAMT: loadRamt,
+  SARA: loadSara,
   SVFIT: loadSVFit,
 };
 

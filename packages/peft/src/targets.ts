@@ -1,6 +1,6 @@
 import { Conv1D, Linear } from '@ashlar/nn';
-import { type AnyModule, ConfigError, type Parameter } from '@ashlar/tensor';
-import { AdapterLayer, guestOf } from './adapter-layer.ts';
+import { type AnyModule, ConfigError, Module, type Parameter } from '@ashlar/tensor';
+import { AdapterLayer, guestOf, LayerGuest } from './adapter-layer.ts';
 import { DEFAULT_TARGETS, matchesTarget, noTarget, type TargetOptions } from './match.ts';
 
 /** Output heads, which `'all-linear'` leaves out. */
@@ -79,13 +79,18 @@ export function targetPaths(
   return matched.map(({ path }) => path);
 }
 
-/** The parameters that adapter layers brought into the model. */
-function broughtParameters(model: AnyModule): Set<Parameter> {
+/** The parameters that adapters brought into the model. */
+export function broughtParameters(model: AnyModule): Set<Parameter> {
   const brought = new Set<Parameter>();
   for (const [, module] of model.namedModules()) {
-    if (!(module instanceof AdapterLayer)) continue;
-    const base = new Set(module.base_layer.parameters());
+    if (!(module instanceof AdapterLayer || module instanceof LayerGuest)) continue;
+    const base = new Set(module instanceof AdapterLayer ? module.base_layer.parameters() : []);
     for (const parameter of module.parameters()) if (!base.has(parameter)) brought.add(parameter);
+  }
+  for (const { parametrizations } of model.parameters()) {
+    for (const way of parametrizations) {
+      if (way instanceof Module) for (const parameter of way.parameters()) brought.add(parameter);
+    }
   }
   return brought;
 }

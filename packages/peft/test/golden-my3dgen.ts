@@ -143,10 +143,13 @@ export const my3dgenGolden = defineGolden({
     const single = (layer: AnyModule): number[] => {
       const model = new Tree();
       model.put('layer', layer);
-      return ranks.map((r) => counted(model, r));
+      const counts = ranks.map((r) => counted(model, r));
+      model.dispose();
+      return counts;
     };
     const adapter_parameters = ranks.map((r) => counted(generator, r));
     const biases_and_noise = counted(generator, 1, true) - counted(generator, 1);
+    generator.dispose();
     return {
       adapter_parameters,
       single_layer_512_512_k3: single(new SynthesisLayer(512, 512, w, 4, { rng })),

@@ -4,6 +4,7 @@ import { lofitGolden } from './golden-lofit.ts';
 import { loraGolden } from './golden-lora.ts';
 import { my3dgenGolden } from './golden-my3dgen.ts';
 import { ramtGolden } from './golden-ramt.ts';
+import { saraGolden } from './golden-sara.ts';
 import { svfitGolden } from './golden-svfit.ts';
 
 export default defineGolden({
@@ -12,5 +13,6 @@ export default defineGolden({
   ...loraGolden,
   ...my3dgenGolden,
   ...ramtGolden,
+  ...saraGolden,
   ...svfitGolden,
 });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Alibi, LearnedAbsolute, Nope, Rope, Sinusoidal, T5RelativeBias } from '@ashlar/encodings';
 import { type CausalLM, createModel, loadModel, saveModel } from '@ashlar/models';
 import { KeyValueCache } from '@ashlar/nn';
-import { type AdapterHandle, attach, loadAdapter, lofit, lora, type Method, ramt, svfit } from '@ashlar/peft';
+import { type AdapterHandle, attach, loadAdapter, lofit, lora, type Method, ramt, sara, svfit } from '@ashlar/peft';
 import {
   abs,
   add,
@@ -77,6 +77,7 @@ const ADAPTERS: Record<string, Method<AdapterHandle>> = {
   OLoRA: lora({ ...ALL, initLoraWeights: 'olora' }),
   SVFit: svfit(ALL),
   'R-AMT': ramt({ targetModules: 'all-linear' }),
+  SaRA: sara({ fraction: 0.1 }),
   // By its defaults it starts a little beside the base.
   LoFiT: lofit({ initStd: 0 }),
 };
