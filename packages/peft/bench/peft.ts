@@ -14,6 +14,9 @@ const METHODS = {
   'lora-qv': 'LoRA, r = 8, q and v',
   dora: 'DoRA, r = 8',
   'lora-glad': 'LoRA with GLAD',
+  sara: 'SaRA, 2.5% of the weights',
+  ramt: 'R-AMT, attention',
+  'low-rank': 'low-rank weights, r = 8',
   svfit: 'SVFit, r = 8',
   lofit: 'LoFiT, all heads',
 };

@@ -3,12 +3,23 @@ import { join, resolve } from 'node:path';
 import { makeFolder, writeFileAtomic } from '@ashlar/tensor';
 import { Command } from 'commander';
 import { BUNDLED_MODEL } from '../language-model.ts';
+import { method } from '../methods.ts';
 import { reportPage, textTable } from '../report/page.ts';
 import { readResult } from '../result.ts';
 import { positiveInteger, wholeNumber } from './options.ts';
 
 /** What the demo runs under the same budget of steps, each with a learning rate that suits a model this small. */
-const LEARNING_RATES: Readonly<Record<string, number>> = { lora: 1e-2, dora: 1e-2, pissa: 5e-3, full: 1e-3 };
+const LEARNING_RATES: Readonly<Record<string, number>> = {
+  lora: 1e-2,
+  dora: 1e-2,
+  pissa: 5e-3,
+  glad: 1e-2,
+  sara: 1e-2,
+  ramt: 1e-3,
+  svfit: 1e-1,
+  lofit: 5e-2,
+  full: 1e-3,
+};
 const DEMO_METHODS = Object.keys(LEARNING_RATES);
 const RANK = 8;
 const HELD_OUT_TOKENS = 8192;
@@ -16,9 +27,11 @@ const HELD_OUT_TOKENS = 8192;
 export const demoCommand: Command = new Command('demo')
   .description('adapt the bundled model to the State of the Union addresses with several methods, and report')
   .option('--out <folder>', 'where the adapters and the report go', 'report')
+  .option('--methods <name...>', 'which methods, of those that adapt has', DEMO_METHODS)
   .option('--steps <n>', 'training steps of each method', positiveInteger, 60)
   .option('--seed <n>', 'seed of everything random', wholeNumber, 0)
-  .action(async ({ out, steps, seed }: { out: string; steps: number; seed: number }) => {
+  .action(async ({ out, methods, steps, seed }: { out: string; methods: string[]; steps: number; seed: number }) => {
+    for (const name of methods) method(name);
     const folder = resolve(out);
     await makeFolder(folder);
     const shared = [
@@ -31,8 +44,8 @@ export const demoCommand: Command = new Command('demo')
       '--rank',
       String(RANK),
     ];
-    for (const [i, name] of DEMO_METHODS.entries()) {
-      console.log(`\n[${i + 1}/${DEMO_METHODS.length}] ${name}`);
+    for (const [i, name] of methods.entries()) {
+      console.log(`\n[${i + 1}/${methods.length}] ${name}`);
       // A process for each, so that memory is measured apart.
       await run([
         'adapt',
@@ -40,7 +53,7 @@ export const demoCommand: Command = new Command('demo')
         '--method',
         name,
         '--learning-rate',
-        String(LEARNING_RATES[name]),
+        String(rateOf(name)),
         '--steps',
         String(steps),
         '--seed',
@@ -49,7 +62,7 @@ export const demoCommand: Command = new Command('demo')
         join(folder, name),
       ]);
     }
-    const saved = await Promise.all(DEMO_METHODS.map((name) => readResult(join(folder, name))));
+    const saved = await Promise.all(methods.map((name) => readResult(join(folder, name))));
     const results = saved.map(({ result }) => result);
     const { prompt, sampleBefore } = saved[0];
     const page = reportPage({
@@ -62,10 +75,8 @@ export const demoCommand: Command = new Command('demo')
       results,
       details: {
         model: `${BUNDLED_MODEL} (its training.json says how it was trained)`,
-        adapters: `rank ${RANK} on all linear layers, in the format of Hugging Face PEFT, in ${DEMO_METHODS.join(', ')} beside this page`,
-        'peak learning rates': Object.entries(LEARNING_RATES)
-          .map(([name, rate]) => `${name} ${rate}`)
-          .join(', '),
+        adapters: `rank ${RANK} on all linear layers, or what comes closest to it, in the layout of Hugging Face PEFT, in ${methods.join(', ')} beside this page`,
+        'peak learning rates': methods.map((name) => `${name} ${rateOf(name)}`).join(', '),
         seed: String(seed),
         node: `${process.version}, ${process.platform} ${process.arch}`,
         'run again': `npx pnpm@12 demo --steps ${steps} --seed ${seed}`,
@@ -78,6 +89,8 @@ export const demoCommand: Command = new Command('demo')
     for (const { name, sample } of samples) console.log(`  ${name.padEnd(6)} ${sample.replace(/\s+/g, ' ').trim()}`);
     console.log(`\nThe report, with curves: ${path}`);
   });
+
+const rateOf = (name: string): number => LEARNING_RATES[name] ?? method(name).learningRate;
 
 function run(args: readonly string[]): Promise<void> {
   return new Promise((done, fail) => {

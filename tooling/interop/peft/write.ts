@@ -1,15 +1,15 @@
 /**
  * Writes adapters with `save` and the logits with each into FOLDER, for check.py:
  *
- *     pnpm tsx --conditions=@ashlar/source packages/peft/test/interop/write.ts FOLDER
+ *     pnpm tsx --conditions=@ashlar/source tooling/interop/peft/write.ts FOLDER
  */
 import '@ashlar/backend-ort';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { loadModel } from '@ashlar/models';
+import { attach, type LoraConfig, lora } from '@ashlar/peft';
 import { add, Rng, saveSafetensors, setBackend, tensor, tidy } from '@ashlar/tensor';
-import { attach, type LoraConfig, lora } from '../../src/index.ts';
 
 const FIXTURES = fileURLToPath(new URL('fixtures', import.meta.url));
 

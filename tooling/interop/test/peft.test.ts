@@ -3,11 +3,11 @@ import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type CausalLM, loadModel } from '@ashlar/models';
+import { loadLora } from '@ashlar/peft';
 import { disposeMap, loadSafetensors, memory, setBackend, type Tensor, tensor, tidy } from '@ashlar/tensor';
 import { beforeAll, expect, it } from 'vitest';
-import { loadLora } from './lora.ts';
 
-const FIXTURES = fileURLToPath(new URL('../../test/interop/fixtures', import.meta.url));
+const FIXTURES = fileURLToPath(new URL('../peft/fixtures', import.meta.url));
 const files = await readdir(FIXTURES, { recursive: true });
 const adapters = files.filter((file) => file.endsWith('adapter_config.json')).map((file) => dirname(file));
 
