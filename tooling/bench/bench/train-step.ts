@@ -29,6 +29,8 @@ const llama = (task: 'llama-full' | 'llama-lora', what: string) => () => {
       'ort, eager': peer('llama-ashlar.mjs', task, json, 'eager'),
       PyTorch: peer('pytorch.py', task, json),
       'jax-js, wasm, jit': peer('llama-jax-js.mjs', task, json),
+      'Ashlar on tfjs, wasm': peer('llama-ashlar.mjs', task, json, 'wasm'),
+      'Ashlar on tfjs, cpu': peer('llama-ashlar.mjs', task, json, 'cpu'),
     }),
   };
 };

@@ -1,5 +1,5 @@
 /**
- * The Llama of `llama.mjs` in Ashlar: `node llama-ashlar.mjs <task> <setting> <eager | jit>`, where the task is `llama-full`,
+ * The Llama of `llama.mjs` in Ashlar: `node llama-ashlar.mjs <task> <setting> <eager | jit | wasm | cpu>`, where the task is `llama-full`,
  * `llama-lora`, whose adapters start as the peers' do, or one of `adapters.mjs`.
  */
 import '@ashlar/backend-ort';
@@ -22,7 +22,8 @@ import { serve } from './serve.mjs';
 
 const [task, json, engine] = process.argv.slice(2);
 const setting = JSON.parse(json);
-await setBackend('ort');
+if (engine === 'wasm') await import('@tensorflow/tfjs-backend-wasm');
+await setBackend(engine === 'wasm' || engine === 'cpu' ? engine : 'ort');
 const model = createModel(
   {
     model_type: 'llama',

@@ -20,9 +20,9 @@ export interface Absence {
 }
 
 /** A run that takes longer, in milliseconds, is measured once. */
-const TOO_SLOW = 10_000;
+const TOO_SLOW = 30_000;
 /** A first run that takes longer is all there is to see, whatever it compiles. */
-const MUCH_TOO_SLOW = 60_000;
+const MUCH_TOO_SLOW = 150_000;
 
 export interface MeasureOptions {
   /** Samples per contestant, at least 5. */

@@ -38,18 +38,39 @@ export function frontierChart(
     marks: [
       Plot.ruleY([basePerplexity], { strokeDasharray: '4 4', stroke: 'gray' }),
       Plot.text([{}], {
-        frameAnchor: 'left',
+        frameAnchor: 'right',
         y: () => basePerplexity,
         text: () => 'not adapted',
-        dx: 6,
+        dx: -6,
         dy: 10,
         fill: 'gray',
-        textAnchor: 'start',
+        textAnchor: 'end',
       }),
       Plot.dot(methods, { x: 'parameters', y: 'perplexity', r: 5, fill: 'name' }),
-      Plot.text(methods, { x: 'parameters', y: 'perplexity', text: 'name', dx: 9, textAnchor: 'start' }),
+      Plot.text(apart(methods, basePerplexity), {
+        x: 'parameters',
+        y: 'label',
+        text: 'name',
+        dx: 9,
+        textAnchor: 'start',
+      }),
     ],
   });
+}
+
+/** Where the names go: beside their dots, but never two on top of each other. */
+function apart<M extends { parameters: number; perplexity: number }>(
+  methods: readonly M[],
+  basePerplexity: number,
+): (M & { label: number })[] {
+  const all = [basePerplexity, ...methods.map(({ perplexity }) => perplexity)];
+  const line = (Math.max(...all) - Math.min(...all)) / 20;
+  const placed: (M & { label: number })[] = [];
+  for (const method of methods.toSorted((a, b) => a.perplexity - b.perplexity)) {
+    const beside = placed.filter(({ parameters }) => Math.abs(Math.log(parameters / method.parameters)) < 1);
+    placed.push({ ...method, label: Math.max(method.perplexity, ...beside.map(({ label }) => label + line)) });
+  }
+  return placed;
 }
 
 function render(options: Plot.PlotOptions): string {
