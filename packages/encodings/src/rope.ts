@@ -1,5 +1,4 @@
 import {
-  add,
   ConfigError,
   cast,
   concat,
@@ -10,7 +9,6 @@ import {
   ShapeError,
   sin,
   split,
-  sub,
   type Tensor,
   tensor,
   tensor1d,
@@ -20,6 +18,7 @@ import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import { checkPositions } from './positions.ts';
 import { growsWithLength, type RopeFrequencies, type RopeScaling, ropeFrequencies } from './rope-scaling.ts';
 import { RotaryTable } from './rotary-table.ts';
+import { rotatePairs } from './rotate-pairs.ts';
 
 /**
  * Which channels make a pair. `'half'`: `i` and `i + n/2` of `n` (Llama, GPT-NeoX). `'interleaved'`: `2i` and `2i + 1`
@@ -147,8 +146,7 @@ export class Rope implements PositionEncoding {
     const { cosines, sines } = this.#cosSin(positions, table, length);
     const pairAxis = halves ? 2 : 3;
     const view = reshape(x, [batch * heads, rows, ...(halves ? [2, pairs] : [pairs, 2])]);
-    const [a, b] = split(view, 2, pairAxis);
-    return concat([sub(mul(a, cosines), mul(b, sines)), add(mul(b, cosines), mul(a, sines))], pairAxis);
+    return rotatePairs(view, pairAxis, cosines, sines);
   }
 
   #cosSin(positions: Tensor, shape: number[], length: number | undefined): { cosines: Tensor; sines: Tensor } {

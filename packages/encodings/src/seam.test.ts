@@ -16,7 +16,19 @@ import {
 } from '@ashlar/tensor';
 import { expectNoLeak, gradCheck } from '@ashlar/tensor/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Alibi, LearnedAbsolute, Nope, Rope, Sinusoidal, Sinusoidal2d, T5RelativeBias } from './index.ts';
+import {
+  Alibi,
+  Dpe,
+  DualChunk,
+  LearnedAbsolute,
+  Nope,
+  ReRope,
+  Rope,
+  SelfExtend,
+  Sinusoidal,
+  Sinusoidal2d,
+  T5RelativeBias,
+} from './index.ts';
 
 const [HEADS, DIM, SEQ] = [2, 8, 6];
 const rng = new Rng(0);
@@ -29,6 +41,11 @@ const encodings: [string, () => PositionEncoding][] = [
   ['Rope, interleaved and partial', () => new Rope({ headDim: DIM, layout: 'interleaved', fraction: 0.5 })],
   ['Rope, yarn', () => new Rope({ headDim: DIM, maxPositions: 4, scaling: { rope_type: 'yarn', factor: 4 } })],
   ['Rope, dynamic', () => new Rope({ headDim: DIM, maxPositions: 4, scaling: { rope_type: 'dynamic', factor: 4 } })],
+  ['Dpe', () => new Dpe({ headDim: DIM, window: 2, scales: [2, 1] })],
+  ['SelfExtend', () => new SelfExtend({ headDim: DIM, layout: 'interleaved', window: 4, group: 2 })],
+  ['ReRope', () => new ReRope({ headDim: DIM, window: 3 })],
+  ['ReRope, leaky', () => new ReRope({ headDim: DIM, window: 3, group: 2.5 })],
+  ['DualChunk', () => new DualChunk({ headDim: DIM, chunkSize: 3, localWindow: 1 })],
   ['Alibi', () => new Alibi({ heads: HEADS })],
   ['T5RelativeBias', () => new T5RelativeBias({ heads: HEADS, rng: rng.fork('t5') })],
 ];

@@ -41,6 +41,7 @@ import {
   t5Bucket,
 } from '../src/index.ts';
 import { correctionRange } from '../src/rope-scaling.ts';
+import { dpeGolden } from './golden-dpe.ts';
 
 /** The name of its table in a state dict, and so in the golden files. */
 const BIAS_TABLE = 'relative_attention_bias.weight';
@@ -229,6 +230,8 @@ function sincos2d({ width, grid }: { width: number; grid: number }): GoldenOutpu
 }
 
 export default defineGolden({
+  ...dpeGolden,
+
   'length-generalization/attention': attention,
   'length-generalization/attention_rotary': attention,
   'length-generalization/attention_t5_relative_bias': attention,

@@ -1,0 +1,164 @@
+import {
+  ConfigError,
+  type EncodingContext,
+  mean,
+  mul,
+  repeatInterleave,
+  reshape,
+  ShapeError,
+  sqrt,
+  square,
+  sum,
+  type Tensor,
+  tidy,
+  topKMask,
+} from '@ashlar/tensor';
+import { checkInteger } from './options.ts';
+import { isNear, type Region, RegionalRope, type RegionalRopeOptions, truePlace } from './regional-rope.ts';
+import type { RotaryLayout } from './rope.ts';
+
+/** The place of a query far from its keys: `floor(i / s) + w - w / s`; `floor(w / s)` where it decodes. */
+export const farQueryPlace = (position: number, scale: number, window: number, decodes = false): number =>
+  Math.floor(position / scale) + window - (decodes ? Math.floor(window / scale) : window / scale);
+
+/** The place of a key far from its queries: `floor(j / s)`. */
+export const farKeyPlace = (position: number, scale: number): number => Math.floor(position / scale);
+
+export interface DpeOptions extends RegionalRopeOptions {
+  /** Keys closer than this keep their true distance. A multiple of every scale, if decoding is to equal a full pass. Default 1024. */
+  readonly window?: number;
+  /** For each group of pairs, by how much far distances shrink: whole numbers from 1. */
+  readonly scales: readonly number[];
+  /** Where the groups begin and end among the pairs, `[0, …, headDim / 2]`. Default: equal groups. */
+  readonly groups?: readonly number[];
+  /**
+   * Which pairs of which head are scaled, `[layers][heads][headDim / 2]`; the others keep true distances. See
+   * `keyDimensionScores`. Default all.
+   */
+  readonly keyDimensions?: readonly (readonly (readonly boolean[])[])[];
+}
+
+/**
+ * DPE: extends a rotary model past its trained length without training. Keys closer than `window` keep their distance; for
+ * those farther away each pair `d` of channels sees the distance `floor(i / s_d) - floor(j / s_d) + w - w / s_d`, with a scale
+ * for each group of pairs and only where the pair matters to the head. One softmax over both.
+ *
+ * Source: Lu et al., "Effective Length Extrapolation via Dimension-Wise Positional Embeddings Manipulation" (COLM 2025,
+ * arXiv 2504.18857).
+ */
+export class Dpe extends RegionalRope {
+  readonly window: number;
+  readonly scales: readonly number[];
+  readonly groups: readonly number[];
+  readonly keyDimensions: DpeOptions['keyDimensions'];
+  /** The scale of each pair. */
+  readonly #scaleOf: readonly number[];
+
+  /** @throws ConfigError for an option out of range or groups with gaps, ShapeError if the channels cannot be paired. */
+  constructor(options: DpeOptions) {
+    super(options);
+    const { window = 1024, scales, keyDimensions } = options;
+    const pairs = this.headDim / 2;
+    checkInteger('Dpe', 'window', window);
+    if (!Array.isArray(scales) || scales.length === 0) throw new ConfigError('Dpe: scales is empty; give one a group.');
+    for (const [i, scale] of scales.entries()) checkInteger('Dpe', `scales[${i}]`, scale);
+    const groups = options.groups ?? scales.map((_, i) => (i * pairs) / scales.length).concat(pairs);
+    const grows = groups.every(
+      (place, i) => Number.isInteger(place) && (i === 0 ? place === 0 : place > groups[i - 1]),
+    );
+    if (!grows || groups.length !== scales.length + 1 || groups[scales.length] !== pairs) {
+      throw new ConfigError(
+        `Dpe: groups is [${groups}]; it must rise from 0 to ${pairs}, the pairs of a head, in ${scales.length} steps.`,
+      );
+    }
+    const wrong = keyDimensions?.flat().find((own) => own.length !== pairs);
+    if (wrong !== undefined) {
+      throw new ConfigError(`Dpe: keyDimensions has ${wrong.length} pairs for a head; it must have ${pairs}.`);
+    }
+    this.window = window;
+    this.scales = [...scales];
+    this.groups = groups;
+    this.keyDimensions = keyDimensions;
+    this.#scaleOf = Array.from({ length: pairs }, (_, d) => scales[groups.findIndex((end) => end > d) - 1]);
+  }
+
+  protected override regions({ layer }: EncodingContext, decodes: boolean): Region[] {
+    const own = this.keyDimensions?.[layer];
+    if (this.keyDimensions !== undefined && own === undefined) {
+      throw new ConfigError(`Dpe: keyDimensions has ${this.keyDimensions.length} layers; layer ${layer} is asked.`);
+    }
+    const { window } = this;
+    const scale = (pair: number, head: number): number => (own?.[head]?.[pair] === false ? 1 : this.#scaleOf[pair]);
+    return [
+      { query: truePlace, key: truePlace, mask: (query, key) => isNear(query, key, window) },
+      {
+        byHead: own !== undefined,
+        query: (position, pair, head) => farQueryPlace(position, scale(pair, head), window, decodes),
+        key: (position, pair, head) => farKeyPlace(position, scale(pair, head)),
+      },
+    ];
+  }
+}
+
+/**
+ * How much each pair of channels contributes to the logits of each head: the mean over batch and tokens of
+ * `|(q_d, q_{d+n})| |(k_d, k_{d+n})|`.
+ * @param q `[batch, heads, seq, headDim]`, rotated or not. @param k `[batch, kvHeads, seq, headDim]`, as many tokens.
+ * @returns `[heads, headDim / 2]`.
+ * @throws ShapeError if the shapes do not fit.
+ */
+export function keyDimensionScores(q: Tensor, k: Tensor, layout: RotaryLayout = 'half'): Tensor {
+  const [batch, heads, seq, headDim] = q.shape as [number, number, number, number];
+  const [, kvHeads] = k.shape as [number, number];
+  if (
+    q.rank !== 4 ||
+    headDim % 2 !== 0 ||
+    heads % kvHeads !== 0 ||
+    String(k.shape) !== String([batch, kvHeads, seq, headDim])
+  ) {
+    throw new ShapeError(
+      `keyDimensionScores needs [batch, heads, seq, headDim] and [batch, kvHeads, seq, headDim], not [${q.shape}] and [${k.shape}].`,
+    );
+  }
+  const halves = layout === 'half';
+  const norms = (x: Tensor): Tensor => {
+    const pairs = reshape(x, [...x.shape.slice(0, 3), ...(halves ? [2, headDim / 2] : [headDim / 2, 2])]);
+    return sqrt(sum(square(pairs), halves ? 3 : 4));
+  };
+  return tidy(() => mean(mul(norms(q), repeatInterleave(norms(k), heads / kvHeads, 1)), [0, 2]));
+}
+
+/** The `topK` pairs of each head with the highest `scores`, `[heads][headDim / 2]`: a layer's `keyDimensions`. */
+export function selectKeyDimensions(scores: Tensor, topK: number): boolean[][] {
+  const [heads, pairs] = scores.shape as [number, number];
+  checkInteger('selectKeyDimensions', 'topK', topK);
+  if (topK > pairs) throw new ConfigError(`selectKeyDimensions: topK is ${topK}; a head has ${pairs} pairs.`);
+  const mask = tidy(() => topKMask(scores, topK).dataSync());
+  return Array.from({ length: heads }, (_, head) =>
+    Array.from(mask.slice(head * pairs, (head + 1) * pairs), (selected) => selected !== 0),
+  );
+}
+
+/**
+ * The scale of each group that works best at a target length: each candidate is tried in one group with the others at
+ * `fallback`; the best one is kept, of equals the closest to `fallback`.
+ * @param evaluate how well the model does with these scales; more is better.
+ */
+export async function detectScales(
+  evaluate: (scales: readonly number[]) => number | Promise<number>,
+  options: { groups: number; candidates: readonly number[]; fallback: number },
+): Promise<number[]> {
+  const { groups, candidates, fallback } = options;
+  checkInteger('detectScales', 'groups', groups);
+  const detected: number[] = [];
+  for (let group = 0; group < groups; group++) {
+    let best = { scale: fallback, value: -Infinity };
+    for (const scale of candidates) {
+      const value = await evaluate(Array.from({ length: groups }, (_, g) => (g === group ? scale : fallback)));
+      const closer = Math.abs(scale - fallback) < Math.abs(best.scale - fallback);
+      if (value > best.value || (value === best.value && closer)) best = { scale, value };
+    }
+    detected.push(best.scale);
+  }
+  return detected;
+}

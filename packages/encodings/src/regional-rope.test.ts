@@ -1,0 +1,168 @@
+import '@tensorflow/tfjs-backend-cpu';
+import { attend } from '@ashlar/nn';
+import {
+  abs,
+  ConfigError,
+  max,
+  type PositionEncoding,
+  Rng,
+  ShapeError,
+  setBackend,
+  sub,
+  type Tensor,
+  tensor,
+  tidy,
+} from '@ashlar/tensor';
+import { beforeAll, describe, expect, it } from 'vitest';
+import {
+  Dpe,
+  DualChunk,
+  detectScales,
+  keyDimensionScores,
+  ReRope,
+  Rope,
+  SelfExtend,
+  selectKeyDimensions,
+} from './index.ts';
+
+const [HEADS, DIM, SEQ] = [2, 8, 12];
+const rng = new Rng(3);
+
+beforeAll(() => setBackend('cpu'));
+
+const q = (): Tensor => rng.fork('q').normal([1, HEADS, SEQ, DIM]);
+const k = (): Tensor => rng.fork('k').normal([1, 1, SEQ, DIM]);
+const run = (encoding: PositionEncoding): Tensor => attend(q(), k(), k(), { encoding, causal: true });
+const distance = (a: PositionEncoding, b: PositionEncoding): number =>
+  tidy(() => max(abs(sub(run(a), run(b)))).dataSync()[0]);
+
+describe('encodings by region', () => {
+  const rope = new Rope({ headDim: DIM });
+
+  it.each([
+    ['Dpe', new Dpe({ headDim: DIM, window: SEQ, scales: [2, 8] })],
+    ['Dpe with scale 1', new Dpe({ headDim: DIM, window: 2, scales: [1, 1] })],
+    ['SelfExtend', new SelfExtend({ headDim: DIM, window: SEQ, group: 4 })],
+    ['SelfExtend with groups of one', new SelfExtend({ headDim: DIM, window: 2, group: 1 })],
+    ['ReRope', new ReRope({ headDim: DIM, window: SEQ })],
+    ['DualChunk', new DualChunk({ headDim: DIM, chunkSize: SEQ + 1, localWindow: 1 })],
+  ])('%s is plain RoPE within its window', (_, encoding) => {
+    expect(distance(encoding, rope)).toBeLessThan(1e-5);
+  });
+
+  it('differ from plain RoPE beyond it, and from one another', () => {
+    const all = [
+      rope,
+      new Dpe({ headDim: DIM, window: 4, scales: [2, 4] }),
+      new SelfExtend({ headDim: DIM, window: 4, group: 2 }),
+      new ReRope({ headDim: DIM, window: 4 }),
+      new ReRope({ headDim: DIM, window: 4, group: 2 }),
+      new ReRope({ headDim: DIM, window: 4, trainedLength: 6 }),
+      new DualChunk({ headDim: DIM, chunkSize: 6, localWindow: 2 }),
+    ];
+    for (const [i, a] of all.entries()) {
+      for (const b of all.slice(i + 1)) expect(distance(a, b)).toBeGreaterThan(1e-4);
+    }
+  });
+
+  it('are one another where they should: DPE of equal scales Self-Extend, of endless ones ReRoPE', () => {
+    const dpe = (scale: number, window: number): Dpe => new Dpe({ headDim: DIM, window, scales: [scale, scale] });
+    expect(distance(dpe(2, 4), new SelfExtend({ headDim: DIM, window: 4, group: 2 }))).toBe(0);
+    expect(distance(dpe(2 ** 40, 4), new ReRope({ headDim: DIM, window: 4 }))).toBeLessThan(1e-5);
+    expect(distance(new ReRope({ headDim: DIM, window: 4, group: 1 }), rope)).toBeLessThan(1e-5);
+  });
+
+  it('scale the chosen pairs of each head alone', () => {
+    const [all, none] = [true, false].map((value) => [Array(HEADS).fill(Array(DIM / 2).fill(value)) as boolean[][]]);
+    const dpe = (keyDimensions?: boolean[][][]): Dpe =>
+      new Dpe({ headDim: DIM, window: 4, scales: [2, 4], keyDimensions });
+    expect(distance(dpe(all), dpe())).toBe(0);
+    expect(distance(dpe(none), rope)).toBeLessThan(1e-5);
+    expect(() => attend(q(), k(), k(), { encoding: dpe(all), layer: 1 })).toThrow(
+      /keyDimensions has 1 layers; layer 1/,
+    );
+  });
+
+  it('count each pair: an interleaved layout is a half one with its channels moved', () => {
+    const moved = (x: Tensor): Tensor => {
+      const values = Array.from(x.dataSync());
+      const from = (i: number): number => i - (i % DIM) + (i % 2) * (DIM / 2) + ((i % DIM) >> 1);
+      return tensor(
+        values.map((_, i) => values[from(i)]),
+        x.shape,
+      );
+    };
+    const half = new SelfExtend({ headDim: DIM, window: 4, group: 2 });
+    const interleaved = new SelfExtend({ headDim: DIM, window: 4, group: 2, layout: 'interleaved' });
+    const a = attend(q(), k(), k(), { encoding: half, causal: true });
+    const b = attend(moved(q()), moved(k()), k(), { encoding: interleaved, causal: true });
+    expect(max(abs(sub(a, b))).dataSync()[0]).toBeLessThan(1e-5);
+  });
+
+  it.each([
+    [() => new Dpe({ headDim: 7, scales: [1] }), ShapeError, /headDim is 7; channels come in pairs/],
+    [
+      () => new Dpe({ headDim: DIM, scales: [0.5, 1] }),
+      ConfigError,
+      /scales\[0\] is 0\.5; it must be an integer of at least 1/,
+    ],
+    [() => new Dpe({ headDim: DIM, scales: [] }), ConfigError, /scales is empty/],
+    [() => new Dpe({ headDim: DIM, scales: [1, 2, 4] }), ConfigError, /groups is \[0,1\.33.*must rise from 0 to 4/],
+    [
+      () => new Dpe({ headDim: DIM, scales: [1, 2], groups: [0, 3, 3] }),
+      ConfigError,
+      /must rise from 0 to 4, .* in 2 steps/,
+    ],
+    [() => new Dpe({ headDim: DIM, scales: [1, 2], window: 0 }), ConfigError, /window is 0/],
+    [
+      () => new Dpe({ headDim: DIM, scales: [1], keyDimensions: [[[true]]] }),
+      ConfigError,
+      /has 1 pairs for a head; it must have 4/,
+    ],
+    [() => new SelfExtend({ headDim: DIM, window: 4, group: 0 }), ConfigError, /group is 0/],
+    [() => new ReRope({ headDim: DIM, window: 4, group: 0.5 }), ConfigError, /group is 0\.5/],
+    [() => new ReRope({ headDim: DIM, window: 4, trainedLength: 1 }), ConfigError, /trainedLength is 1/],
+    [
+      () => new DualChunk({ headDim: DIM, chunkSize: 4, localWindow: 4 }),
+      ConfigError,
+      /localWindow is 4; it must be below/,
+    ],
+  ])('refuse %s', (make, error, message) => {
+    expect(make).toThrow(error);
+    expect(make).toThrow(message);
+  });
+
+  it('take whole positions of one axis', () => {
+    const encoding = new ReRope({ headDim: DIM, window: 4 });
+    const at = (positions: Tensor) => () =>
+      attend(q(), q(), q(), { encoding, kPositions: positions, qPositions: positions });
+    expect(at(tensor(Array(SEQ).fill(0.5)))).toThrow(/takes whole positions, not 0\.5/);
+    expect(at(tensor(Array(2 * SEQ).fill(1), [SEQ, 2]))).toThrow(ShapeError);
+  });
+});
+
+describe('key dimensions', () => {
+  it('are the pairs with the longest queries and keys', () => {
+    const [q, k] = [tensor([3, 0, 4, 1, 0, 2, 0, 1], [1, 2, 1, 4]), tensor([1, 1, 0, 0], [1, 1, 1, 4])];
+    const scores = keyDimensionScores(q, k);
+    expect(Array.from(scores.dataSync()).map((x) => Math.round(100 * x) / 100)).toEqual([5, 1, 0, 2.24]);
+    expect(selectKeyDimensions(scores, 1)).toEqual([
+      [true, false],
+      [false, true],
+    ]);
+    expect(() => selectKeyDimensions(scores, 3)).toThrow(/topK is 3; a head has 2 pairs/);
+    expect(() => keyDimensionScores(q, tensor([1, 1, 0, 0], [1, 1, 2, 2]))).toThrow(ShapeError);
+  });
+
+  it('and scales are found one group at a time', async () => {
+    const wanted = [4, 1, 8];
+    const tried: string[] = [];
+    const evaluate = (scales: readonly number[]): number => {
+      tried.push(String(scales));
+      return -scales.reduce((sum, scale, i) => sum + Math.abs(Math.log2(scale / wanted[i])), 0);
+    };
+    expect(await detectScales(evaluate, { groups: 3, candidates: [1, 2, 4, 8], fallback: 2 })).toEqual(wanted);
+    expect(tried.slice(0, 2)).toEqual(['1,2,2', '2,2,2']);
+    expect(await detectScales(() => 1, { groups: 2, candidates: [1, 8, 4], fallback: 4 })).toEqual([4, 4]);
+  });
+});

@@ -1,0 +1,122 @@
+import { attend } from '@ashlar/nn';
+import {
+  expandDims,
+  grads,
+  mul,
+  type PositionEncoding,
+  reshape,
+  sum,
+  type Tensor,
+  tensor2d,
+  tidy,
+  transpose,
+} from '@ashlar/tensor';
+import { defineGolden, type GoldenInputs, type GoldenOutputs } from '../../../tooling/golden/src/define-golden.ts';
+import {
+  Dpe,
+  DualChunk,
+  farKeyPlace,
+  farQueryPlace,
+  keyDimensionScores,
+  ReRope,
+  type RotaryLayout,
+  SelfExtend,
+  selectKeyDimensions,
+} from '../src/index.ts';
+
+interface DpeCase extends GoldenInputs {
+  base: number;
+  scale_factors: number[];
+  window: number;
+  dimension_groups: number[];
+  rope_pairing?: string;
+  k: Tensor;
+  v: Tensor;
+}
+
+const causal = (q: Tensor, k: Tensor, v: Tensor, encoding: PositionEncoding): Tensor =>
+  attend(q, k, v, { encoding, causal: true });
+
+function dpeOf(inputs: DpeCase, keyDimensions?: boolean[][]): Dpe {
+  const { base, scale_factors: scales, window, dimension_groups: groups, rope_pairing = 'half' } = inputs;
+  const layout: RotaryLayout = rope_pairing.startsWith('half') ? 'half' : 'interleaved';
+  const headDim = inputs.k.shape[3] as number;
+  return new Dpe({ headDim, base, layout, window, scales, groups, keyDimensions: keyDimensions && [keyDimensions] });
+}
+
+type AttentionCase = DpeCase & { q: Tensor; loss_weight: Tensor };
+
+/** Output, gradients of `sum(out * weight)`, and the distances that each scale leads to. */
+function attention(inputs: AttentionCase, encoding: Dpe): GoldenOutputs {
+  const { q, k, v, loss_weight, window, scale_factors } = inputs;
+  const loss = (...all: Tensor[]): Tensor =>
+    tidy(() => sum(mul(causal(all[0], all[1], all[2], encoding), loss_weight)));
+  const [gradQ, gradK, gradV] = grads(loss)([q, k, v]);
+  const length = q.shape[2] as number;
+  const places = [...Array(length).keys()];
+  const distances = scale_factors.map((scale): [string, Tensor] => [
+    `relative_position_scale_${scale}`,
+    tensor2d(
+      places.map((i) =>
+        places.map((j) => {
+          if (j > i) return 0;
+          return i - j < window ? i - j : farQueryPlace(i, scale, window) - farKeyPlace(j, scale);
+        }),
+      ),
+    ),
+  ]);
+  return {
+    out: causal(q, k, v, encoding),
+    loss: tidy(() => reshape(loss(q, k, v), [1])),
+    'grad.q': gradQ,
+    'grad.k': gradK,
+    'grad.v': gradV,
+    ...Object.fromEntries(distances),
+  };
+}
+
+export const dpeGolden = defineGolden({
+  'dpe/attention': (inputs: AttentionCase) => attention(inputs, dpeOf(inputs)),
+
+  'dpe/attention_top_k': (inputs: AttentionCase & { scores: Tensor; top_k: number }) => {
+    const selected = selectKeyDimensions(inputs.scores, inputs.top_k);
+    return {
+      selected: tensor2d(selected.map((own) => own.map(Number))),
+      ...attention(inputs, dpeOf(inputs, selected)),
+    };
+  },
+
+  'dpe/attention_decode': (inputs: DpeCase & { q_last: Tensor }) => ({
+    out: causal(inputs.q_last, inputs.k, inputs.v, dpeOf(inputs)),
+  }),
+
+  'dpe/key_dimension_scores': ({ q, k, top_k }: { q: Tensor; k: Tensor; top_k: number }) => {
+    const byHead = (x: Tensor): Tensor => expandDims(transpose(x, [1, 0, 2]), 0);
+    const scores = tidy(() => keyDimensionScores(byHead(q), byHead(k)));
+    const selected = selectKeyDimensions(scores, top_k);
+    return { scores, selected: tensor2d(selected.map((own) => own.map(Number))) };
+  },
+
+  'dpe/training_free_baselines': (inputs: {
+    q: Tensor;
+    k: Tensor;
+    v: Tensor;
+    base: number;
+    group: number;
+    neighbor_window: number;
+    rerope_window: number;
+    training_length: number;
+    chunk_size: number;
+    local_window: number;
+  }) => {
+    const { q, k, v, base, group, neighbor_window, rerope_window: window, training_length: trainedLength } = inputs;
+    const common = { headDim: q.shape[3] as number, base };
+    const run = (encoding: PositionEncoding): Tensor => causal(q, k, v, encoding);
+    return {
+      self_extend: run(new SelfExtend({ ...common, group, window: neighbor_window })),
+      rerope: run(new ReRope({ ...common, window, trainedLength })),
+      leaky_rerope: run(new ReRope({ ...common, window, group, trainedLength })),
+      dual_chunk: run(new DualChunk({ ...common, chunkSize: inputs.chunk_size, localWindow: inputs.local_window })),
+    };
+  },
+});

@@ -1,0 +1,37 @@
+import '@ashlar/backend-ort';
+import { Dpe, DualChunk, ReRope, SelfExtend } from '@ashlar/encodings';
+import { type CausalLM, createModel } from '@ashlar/models';
+import { jit, moduleState, type PositionEncoding, Rng, setBackend, type Tensor } from '@ashlar/tensor';
+import { beforeAll, expect, it } from 'vitest';
+
+const CONFIG = {
+  model_type: 'llama',
+  vocab_size: 17,
+  hidden_size: 16,
+  intermediate_size: 24,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  num_key_value_heads: 1,
+  max_position_embeddings: 32,
+  initializer_range: 0.3,
+};
+
+beforeAll(() => setBackend('ort'));
+
+it.each<[string, PositionEncoding]>([
+  ['Dpe', new Dpe({ headDim: 8, window: 4, scales: [2, 4] })],
+  ['SelfExtend', new SelfExtend({ headDim: 8, window: 4, group: 2 })],
+  ['ReRope', new ReRope({ headDim: 8, window: 4, trainedLength: 6 })],
+  ['DualChunk', new DualChunk({ headDim: 8, chunkSize: 6, localWindow: 2 })],
+])('%s is the same under jit', (_, encoding) => {
+  const rng = new Rng('encodings');
+  const model = createModel(CONFIG, { rng: rng.fork('model'), encoding }).eval() as CausalLM;
+  const forward = jit((ids: Tensor) => model.apply(ids) as Tensor, { state: [moduleState(model)] });
+  for (const seed of [1, 2]) {
+    const ids = rng.fork(seed).integers([2, 12], 0, 17);
+    const expected = (model.apply(ids) as Tensor).dataSync();
+    for (const [i, value] of forward(ids).dataSync().entries()) expect(value).toBeCloseTo(expected[i], 4);
+  }
+  expect(forward.traces).toBe(1);
+  forward.dispose();
+});
