@@ -94,7 +94,8 @@ describe('ashlar-language', () => {
   it.each(['svfit', 'lofit', 'glad', 'ramt', 'sara'])(
     'adapts by %s, and takes its adapter where one of LoRA goes',
     async (name) => {
-      const { code, stderr } = await run(...adaptArgs(name, '--method', name, '--rank', '2'));
+      const targets = name === 'glad' ? ['--targets', 'attention'] : [];
+      const { code, stderr } = await run(...adaptArgs(name, '--method', name, '--rank', '2', ...targets));
       expect(code, stderr).toBe(0);
       const adapter = join(folder, name);
       const config = JSON.parse(await readFile(join(adapter, 'adapter_config.json'), 'utf8'));
@@ -102,6 +103,7 @@ describe('ashlar-language', () => {
         peft_type: name === 'glad' ? 'LORA' : name.toUpperCase(),
         base_model_name_or_path: model,
       });
+      if (name === 'glad') expect(String(config.target_modules)).toMatch(/^(\S*self_attn\.[qkvo]_proj,?){4}$/);
       const before = await perplexityOf('--model', model);
       const after = await perplexityOf('--model', model, '--adapter', adapter);
       expect(after).toBeLessThan(before);

@@ -31,8 +31,8 @@ export function peer(script: string, ...args: string[]): Contestant & { stop(): 
   async function next<T>(): Promise<T> {
     const { value, done } = await lines!.next();
     if (!done) return JSON.parse(value) as T;
-    const [reason = 'it ended'] = errors.trim().split('\n').reverse();
-    throw new Error(reason);
+    const said = errors.trim().split('\n');
+    throw new Error(said.find((line) => /Error:/.test(line)) ?? said.at(-1));
   }
   async function start(): Promise<void> {
     const env = { ...process.env, ASHLAR_THREADS: String(getThreads()) };

@@ -46,7 +46,7 @@ export const adaptCommand: Command = new Command('adapt')
   .option('--method <name>', 'see below', 'lora')
   .option('--rank <n>', 'rank of the update', positiveInteger, 8)
   .option('--alpha <x>', 'scaling of the update (default: by method)', nonNegative)
-  .option('--targets <name...>', 'modules to adapt (default: all linear ones except the head)')
+  .option('--targets <name...>', "modules to adapt, or 'attention' (default: all linear ones except the head)")
   .option('--dropout <p>', "dropout on the adapter's input", nonNegative, 0)
   .option('--learning-rate <x>', 'peak learning rate (default: by method)', nonNegative)
   .option('--steps <n>', 'training steps', positiveInteger, 200)
@@ -74,6 +74,7 @@ export const adaptCommand: Command = new Command('adapt')
     const sampleBefore = await sample();
     const { adapter, events } = adapt(language, {
       ...options,
+      targets: targetsOf(options.targets),
       train,
       heldOut,
       checkpoints: join(options.out, 'checkpoints'),
@@ -89,3 +90,9 @@ export const adaptCommand: Command = new Command('adapt')
     console.log(`\n${textTable([result])}\n\n${prompt} …\nbefore: ${sampleBefore}\nafter:  ${result.sample}\n`);
     console.log(`Saved to ${options.out}.`);
   });
+
+/** Names, or a word for many of them. */
+function targetsOf(targets: string[] | undefined): string | string[] | undefined {
+  const [word] = targets ?? [];
+  return targets?.length === 1 && ['all-linear', 'attention'].includes(word) ? word : targets;
+}
