@@ -129,13 +129,15 @@ export function keyDimensionScores(q: Tensor, k: Tensor, layout: RotaryLayout = 
 }
 
 /** The `topK` pairs of each head with the highest `scores`, `[heads][headDim / 2]`: a layer's `keyDimensions`. */
-export function selectKeyDimensions(scores: Tensor, topK: number): boolean[][] {
+export async function selectKeyDimensions(scores: Tensor, topK: number): Promise<boolean[][]> {
   const [heads, pairs] = scores.shape as [number, number];
   checkInteger('selectKeyDimensions', 'topK', topK);
   if (topK > pairs) throw new ConfigError(`selectKeyDimensions: topK is ${topK}; a head has ${pairs} pairs.`);
-  const mask = tidy(() => topKMask(scores, topK).dataSync());
+  const mask = topKMask(scores, topK);
+  const selected = await mask.data();
+  mask.dispose();
   return Array.from({ length: heads }, (_, head) =>
-    Array.from(mask.slice(head * pairs, (head + 1) * pairs), (selected) => selected !== 0),
+    Array.from(selected.slice(head * pairs, (head + 1) * pairs), (value) => value !== 0),
   );
 }
 

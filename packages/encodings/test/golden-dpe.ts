@@ -78,8 +78,8 @@ function attention(inputs: AttentionCase, encoding: Dpe): GoldenOutputs {
 export const dpeGolden = defineGolden({
   'dpe/attention': (inputs: AttentionCase) => attention(inputs, dpeOf(inputs)),
 
-  'dpe/attention_top_k': (inputs: AttentionCase & { scores: Tensor; top_k: number }) => {
-    const selected = selectKeyDimensions(inputs.scores, inputs.top_k);
+  'dpe/attention_top_k': async (inputs: AttentionCase & { scores: Tensor; top_k: number }) => {
+    const selected = await selectKeyDimensions(inputs.scores, inputs.top_k);
     return {
       selected: tensor2d(selected.map((own) => own.map(Number))),
       ...attention(inputs, dpeOf(inputs, selected)),
@@ -90,10 +90,10 @@ export const dpeGolden = defineGolden({
     out: causal(inputs.q_last, inputs.k, inputs.v, dpeOf(inputs)),
   }),
 
-  'dpe/key_dimension_scores': ({ q, k, top_k }: { q: Tensor; k: Tensor; top_k: number }) => {
+  'dpe/key_dimension_scores': async ({ q, k, top_k }: { q: Tensor; k: Tensor; top_k: number }) => {
     const byHead = (x: Tensor): Tensor => expandDims(transpose(x, [1, 0, 2]), 0);
     const scores = tidy(() => keyDimensionScores(byHead(q), byHead(k)));
-    const selected = selectKeyDimensions(scores, top_k);
+    const selected = await selectKeyDimensions(scores, top_k);
     return { scores, selected: tensor2d(selected.map((own) => own.map(Number))) };
   },
 
