@@ -1,4 +1,5 @@
 export * from './alibi.ts';
+export { Clex, type ClexOptions } from './clex.ts';
 export {
   Dpe,
   type DpeOptions,

@@ -29,3 +29,10 @@ export function wholePositions(owner: string, positions: Tensor): ArrayLike<numb
   }
   return values;
 }
+
+/** The length of the sequence that positions come from: one more than the last. */
+export function lengthOf(positions: Tensor): number {
+  let last = -1;
+  for (const position of positions.dataSync<'int32' | 'float32'>()) last = Math.max(last, position);
+  return last + 1;
+}

@@ -15,7 +15,7 @@ import {
   tidy,
 } from '@ashlar/tensor';
 import { checkAbove, checkChoice, checkInteger } from './options.ts';
-import { checkPositions } from './positions.ts';
+import { checkPositions, lengthOf } from './positions.ts';
 import { growsWithLength, type RopeFrequencies, type RopeScaling, ropeFrequencies } from './rope-scaling.ts';
 import { RotaryTable } from './rotary-table.ts';
 import { rotatePairs } from './rotate-pairs.ts';
@@ -174,11 +174,4 @@ export class Rope implements PositionEncoding {
     }
     return this.#current;
   }
-}
-
-/** The length of the sequence that positions come from: one more than the last. */
-function lengthOf(positions: Tensor): number {
-  let last = -1;
-  for (const position of positions.dataSync<'int32' | 'float32'>()) last = Math.max(last, position);
-  return last + 1;
 }

@@ -18,6 +18,7 @@ import { expectNoLeak, gradCheck } from '@ashlar/tensor/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
 import {
   Alibi,
+  Clex,
   Dpe,
   DualChunk,
   LearnedAbsolute,
@@ -41,6 +42,11 @@ const encodings: [string, () => PositionEncoding][] = [
   ['Rope, interleaved and partial', () => new Rope({ headDim: DIM, layout: 'interleaved', fraction: 0.5 })],
   ['Rope, yarn', () => new Rope({ headDim: DIM, maxPositions: 4, scaling: { rope_type: 'yarn', factor: 4 } })],
   ['Rope, dynamic', () => new Rope({ headDim: DIM, maxPositions: 4, scaling: { rope_type: 'dynamic', factor: 4 } })],
+  ['Clex', () => new Clex({ headDim: DIM, originalLength: 64, maxFactor: 2, stepSize: 0.5, rng: rng.fork('clex') })],
+  [
+    'Clex, beyond its length',
+    () => new Clex({ headDim: DIM, originalLength: 3, stepSize: 0.5, rng: rng.fork('clex') }),
+  ],
   ['Dpe', () => new Dpe({ headDim: DIM, window: 2, scales: [2, 1] })],
   ['SelfExtend', () => new SelfExtend({ headDim: DIM, layout: 'interleaved', window: 4, group: 2 })],
   ['ReRope', () => new ReRope({ headDim: DIM, window: 3 })],
@@ -87,7 +93,7 @@ describe.each(encodings)('%s', (name, make) => {
   });
 
   // Only distances matter to these.
-  it.runIf(!name.startsWith('Learned') && !name.startsWith('Sinusoidal') && name !== 'Rope, dynamic')(
+  it.runIf(!name.startsWith('Learned') && !name.startsWith('Sinusoidal') && !/dynamic|beyond/.test(name))(
     'does not change when all positions are shifted',
     () => {
       const encoding = make();

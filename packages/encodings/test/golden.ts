@@ -41,6 +41,7 @@ import {
   t5Bucket,
 } from '../src/index.ts';
 import { correctionRange } from '../src/rope-scaling.ts';
+import { clexGolden } from './golden-clex.ts';
 import { dpeGolden } from './golden-dpe.ts';
 
 /** The name of its table in a state dict, and so in the golden files. */
@@ -230,6 +231,7 @@ function sincos2d({ width, grid }: { width: number; grid: number }): GoldenOutpu
 }
 
 export default defineGolden({
+  ...clexGolden,
   ...dpeGolden,
 
   'length-generalization/attention': attention,

@@ -6,6 +6,7 @@ export * from './check-finite.ts';
 export * from './errors.ts';
 export {
   canJit,
+  currentTrace,
   type JitOptions,
   type JitState,
   type Jitted,
@@ -19,6 +20,7 @@ export * from './loss-and-grads.ts';
 export * from './make-folder.ts';
 export * from './module.ts';
 export { nodeModule } from './node-module.ts';
+export { odeSolve } from './ode-solve.ts';
 export { batchNorm } from './ops/batch-norm.ts';
 export { type CrossEntropyOptions, crossEntropy } from './ops/cross-entropy.ts';
 export { einsum } from './ops/einsum.ts';

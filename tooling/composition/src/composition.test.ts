@@ -2,7 +2,7 @@ import '@ashlar/backend-ort';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Alibi, Dpe, LearnedAbsolute, Nope, Rope, Sinusoidal, T5RelativeBias } from '@ashlar/encodings';
+import { Alibi, Clex, Dpe, LearnedAbsolute, Nope, Rope, Sinusoidal, T5RelativeBias } from '@ashlar/encodings';
 import { type CausalLM, createModel, loadModel, saveModel } from '@ashlar/models';
 import { KeyValueCache } from '@ashlar/nn';
 import { type AdapterHandle, attach, loadAdapter, lofit, lora, type Method, ramt, sara, svfit } from '@ashlar/peft';
@@ -63,6 +63,7 @@ const ENCODINGS: Record<string, () => PositionEncoding | undefined> = {
   'RoPE (interleaved)': () => new Rope({ headDim: DIM / HEADS, layout: 'interleaved' }),
   'RoPE (dynamic)': () =>
     new Rope({ headDim: DIM / HEADS, scaling: { rope_type: 'dynamic', factor: 2 }, maxPositions: 4 }),
+  CLEX: () => new Clex({ headDim: DIM / HEADS, originalLength: 32, stepSize: 0.5, rng: rng.fork('clex') }),
   DPE: () => new Dpe({ headDim: DIM / HEADS, window: 2, scales: [2, 1] }),
   ALiBi: () => new Alibi({ heads: HEADS }),
   'T5 bias': () => new T5RelativeBias({ heads: HEADS, rng: rng.fork('t5') }),

@@ -1,5 +1,5 @@
 import '@ashlar/backend-ort';
-import { Dpe, DualChunk, ReRope, SelfExtend } from '@ashlar/encodings';
+import { Clex, Dpe, DualChunk, ReRope, SelfExtend } from '@ashlar/encodings';
 import { type CausalLM, createModel } from '@ashlar/models';
 import { jit, moduleState, type PositionEncoding, Rng, setBackend, type Tensor } from '@ashlar/tensor';
 import { beforeAll, expect, it } from 'vitest';
@@ -19,6 +19,7 @@ const CONFIG = {
 beforeAll(() => setBackend('ort'));
 
 it.each<[string, PositionEncoding]>([
+  ['Clex', new Clex({ headDim: 8, originalLength: 6, stepSize: 0.25, rng: new Rng('clex') })],
   ['Dpe', new Dpe({ headDim: 8, window: 4, scales: [2, 4] })],
   ['SelfExtend', new SelfExtend({ headDim: 8, window: 4, group: 2 })],
   ['ReRope', new ReRope({ headDim: 8, window: 4, trainedLength: 6 })],
