@@ -1,6 +1,7 @@
 export { type TrainBpeOptions, trainBpe } from './bpe-trainer.ts';
 export { type EvaluationBatches, type EvaluationBatchesOptions, evaluationBatches } from './evaluation-batches.ts';
 export { loadTokenizer } from './load-tokenizer.ts';
+export { type NeedleOptions, type NeedleTask, needleTask } from './needle-task.ts';
 export { type PackOptions, packTokens, type Tokens } from './pack-tokens.ts';
 export { type Split, type SplitOptions, splitDocuments } from './split-documents.ts';
 export type { StreamDecoder } from './stream-decoder.ts';

@@ -13,6 +13,7 @@ import {
   sum,
   type Tensor,
   tensor1d,
+  tensor2d,
   tidy,
 } from '@ashlar/tensor';
 import { defineGolden, type GoldenInputs, type GoldenOutputs } from '../../../tooling/golden/src/define-golden.ts';
@@ -98,7 +99,7 @@ export const clexGolden = defineGolden({
     const closed = times.flatMap((t) =>
       Array.from({ length: dim / 2 }, (_, i) => base ** ((-2 * i) / dim) * (2 * t - 1) ** ((-2 * i) / (dim - 2))),
     );
-    return { ...frequencies(inputs), ntk_closed_form: reshape(tensor1d(closed), [times.length, dim / 2]) };
+    return { ...frequencies(inputs), ntk_closed_form: tensor2d(closed, [times.length, dim / 2]) };
   },
 
   'clex/inference_tables': (inputs: ClexCase & { sequence_lengths: number[] }) => {

@@ -20,7 +20,7 @@ import {
   tensor2d,
   tidy,
 } from '@ashlar/tensor';
-import { defineClaim, type Measured } from '../../../tooling/claims/src/define-claim.ts';
+import { defineClaim, type Measured, verdictOf } from '../../../tooling/claims/src/define-claim.ts';
 import { attach, type Head, lofit, lora, selectHeads } from '../src/index.ts';
 
 /** Tokens: digits, then tasks, then the query. */
@@ -233,12 +233,7 @@ export default defineClaim({
         results['all heads/LAST %'].mean <= results['LoRA r=1/LAST %'].mean - 25,
       ],
     ];
-    const failed = checks.filter(([, holds]) => !holds).map(([name]) => name);
-    if (failed.length === 0) return { verdict: 'reproduced', reason: 'every inequality holds on the mean over seeds' };
-    return {
-      verdict: failed.length < checks.length / 2 ? 'partly' : 'not reproduced',
-      reason: `does not hold: ${failed.join('; ')}`,
-    };
+    return verdictOf(checks);
   },
 });
 

@@ -1,5 +1,5 @@
 import { Rng, type Tensor } from '@ashlar/tensor';
-import { defineClaim, type Measured } from '../../../tooling/claims/src/define-claim.ts';
+import { defineClaim, type Measured, verdictOf } from '../../../tooling/claims/src/define-claim.ts';
 import { turned } from '../../../tooling/claims/src/digits.ts';
 import { attach, type LoraConfig, lora } from '../src/index.ts';
 import { accuracy, type Examples, fit, Mlp, pick, splitDigits } from '../test/digits.ts';
@@ -121,11 +121,6 @@ export default defineClaim({
       ['rsLoRA improves with every r', rs.every((loss, i) => i === 0 || loss < rs[i - 1])],
       ['LoRA flat in r at alpha = 8 (within 10%)', Math.max(...plain) <= 1.1 * Math.min(...plain)],
     ];
-    const failed = checks.filter(([, holds]) => !holds).map(([name]) => name);
-    if (failed.length === 0) return { verdict: 'reproduced', reason: 'every inequality holds on the mean over seeds' };
-    return {
-      verdict: failed.length < checks.length / 2 ? 'partly' : 'not reproduced',
-      reason: `does not hold: ${failed.join('; ')}`,
-    };
+    return verdictOf(checks);
   },
 });

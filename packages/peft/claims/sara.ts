@@ -13,7 +13,7 @@ import {
   tidy,
   zeros,
 } from '@ashlar/tensor';
-import { defineClaim, type Measured } from '../../../tooling/claims/src/define-claim.ts';
+import { defineClaim, type Measured, verdictOf } from '../../../tooling/claims/src/define-claim.ts';
 import { turned } from '../../../tooling/claims/src/digits.ts';
 import { attach, lora, type SaraConfig, type SaraModel, sara } from '../src/index.ts';
 import { accuracy, type Examples, fit, Mlp, pick, splitDigits } from '../test/digits.ts';
@@ -158,11 +158,6 @@ export default defineClaim({
         Math.abs(kept('smallest 20% set to zero') - kept('no adaptation')) < 1,
       ],
     ];
-    const failed = checks.filter(([, holds]) => !holds).map(([name]) => name);
-    if (failed.length === 0) return { verdict: 'reproduced', reason: 'every inequality holds on the mean over seeds' };
-    return {
-      verdict: failed.length < checks.length / 2 ? 'partly' : 'not reproduced',
-      reason: `does not hold: ${failed.join('; ')}`,
-    };
+    return verdictOf(checks);
   },
 });

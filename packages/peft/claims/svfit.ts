@@ -1,5 +1,5 @@
 import { abs, max, Rng, sub, type Tensor, tidy } from '@ashlar/tensor';
-import { defineClaim, type Measured } from '../../../tooling/claims/src/define-claim.ts';
+import { defineClaim, type Measured, verdictOf } from '../../../tooling/claims/src/define-claim.ts';
 import type { DigitPicture } from '../../../tooling/claims/src/digits.ts';
 import { attach, type LoraInit, lora, type SVFitConfig, svfit } from '../src/index.ts';
 import { accuracy, type Examples, fit, Mlp, outputs, pick, splitDigits } from '../test/digits.ts';
@@ -143,11 +143,6 @@ export default defineClaim({
         results['LoRA r=2/shifted %'].mean > results['SVFit all/shifted %'].mean,
       ],
     ];
-    const failed = checks.filter(([, holds]) => !holds).map(([name]) => name);
-    if (failed.length === 0) return { verdict: 'reproduced', reason: 'every inequality holds on the mean over seeds' };
-    return {
-      verdict: failed.length < checks.length / 2 ? 'partly' : 'not reproduced',
-      reason: `does not hold: ${failed.join('; ')}`,
-    };
+    return verdictOf(checks);
   },
 });

@@ -42,3 +42,13 @@ export function defineClaim(claim: Claim): Claim {
   if (claim.baselines.length === 0) fail('needs at least one baseline');
   return claim;
 }
+
+/** `reproduced` if all of the named inequalities hold, `partly` if more than half of them do. */
+export function verdictOf(checks: readonly (readonly [name: string, holds: boolean])[]): ReturnType<Claim['verdict']> {
+  const failed = checks.filter(([, holds]) => !holds).map(([name]) => name);
+  if (failed.length === 0) return { verdict: 'reproduced', reason: 'every inequality holds on the mean over seeds' };
+  return {
+    verdict: failed.length < checks.length / 2 ? 'partly' : 'not reproduced',
+    reason: `does not hold: ${failed.join('; ')}`,
+  };
+}
