@@ -1,5 +1,5 @@
 import type { PositionEncoding } from '@ashlar/tensor';
-import { abs, max, Rng, sub, tidy } from '@ashlar/tensor';
+import { abs, max, Rng, slice, sub, tidy } from '@ashlar/tensor';
 import { defineClaim, type Measured, verdictOf } from '../../../tooling/claims/src/define-claim.ts';
 import { needleTask } from '../../data/src/index.ts';
 import { Dpe, detectScales, ReRope, Rope, SelfExtend } from '../src/index.ts';
@@ -68,7 +68,7 @@ export default defineClaim({
     const furthest = (a: PositionEncoding, b: PositionEncoding, length: number): number => {
       const models = [base.with(a, rng).eval(), base.with(b, rng).eval()];
       const value = tidy(() => {
-        const own = ids.slice([0, 64 - length], [8, length]);
+        const own = slice(ids, [0, 64 - length], [8, length]);
         return max(abs(sub(models[0].apply(own), models[1].apply(own)))).dataSync()[0];
       });
       for (const model of models) model.dispose();
