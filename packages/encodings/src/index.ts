@@ -10,6 +10,7 @@ export {
   selectKeyDimensions,
 } from './dpe.ts';
 export { DualChunk } from './dual-chunk.ts';
+export { type Extrapolation, type Inspection, type InspectOptions, inspect } from './inspect.ts';
 export * from './learned-absolute.ts';
 export * from './nope.ts';
 export { ReRope, type ReRopeOptions } from './re-rope.ts';
