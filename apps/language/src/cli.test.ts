@@ -168,4 +168,17 @@ describe('ashlar-language', () => {
     }
     expect((await run('adapt', '--help')).stdout).toMatch(/dora .*full/s);
   });
+
+  it('draws what encodings do to attention', async () => {
+    const out = join(folder, 'encodings');
+    const { code, stdout, stderr } = await run(
+      ...['inspect', '--encodings', 'rope', 'learned', '--length', '8', '--out', out],
+    );
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/rope +[\d.]+ +1\.00 +1\.00 +\d+%/);
+    expect(stdout).toMatch(/learned .*refuses/);
+    expect(await readFile(join(out, 'rope.svg'), 'utf8')).toMatch(/^<svg [^]*rope: rotation[^]*<rect[^]*<\/svg>\n$/);
+    expect(JSON.parse(await readFile(join(out, 'rope.json'), 'utf8')).similarity).toHaveLength(8);
+    expect(await run('inspect', '--encodings', 'rotary')).toMatchObject({ code: 1 });
+  });
 });

@@ -5,13 +5,23 @@ import { adaptCommand } from './commands/adapt.ts';
 import { demoCommand } from './commands/demo.ts';
 import { evaluateCommand } from './commands/evaluate.ts';
 import { generateCommand } from './commands/generate.ts';
+import { inspectCommand } from './commands/inspect.ts';
 import { mergeCommand } from './commands/merge.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
 
 const program = new Command('ashlar-language')
   .description('Adapt a language model to your own text, and use it.')
   .showHelpAfterError('(--help shows the options)');
-for (const command of [adaptCommand, generateCommand, evaluateCommand, mergeCommand, pretrainCommand, demoCommand]) {
+const commands = [
+  adaptCommand,
+  generateCommand,
+  evaluateCommand,
+  mergeCommand,
+  pretrainCommand,
+  inspectCommand,
+  demoCommand,
+];
+for (const command of commands) {
   program.addCommand(command.showHelpAfterError('(--help shows the options)'));
 }
 

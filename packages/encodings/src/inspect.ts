@@ -47,6 +47,8 @@ export interface Inspection {
 }
 
 export interface Extrapolation {
+  /** What counts as trained: distances below. */
+  readonly trained: number;
   /** Similarity by distance, from 0, as the last of `reach * length` positions sees its keys (along a row of a grid). */
   readonly similarity: number[];
   /** The share of the distances from `length` on whose similarity lies outside of what shorter distances have. */
@@ -131,10 +133,14 @@ async function extrapolate(
     const slack = 1e-5 * (Math.max(...seen.map(Math.abs)) + 1e-5);
     const [low, high] = [Math.min(...seen) - slack, Math.max(...seen) + slack];
     const beyond = similarity.slice(length);
-    return { similarity, unseen: beyond.filter((value) => value < low || value > high).length / (beyond.length || 1) };
+    return {
+      trained: length,
+      similarity,
+      unseen: beyond.filter((value) => value < low || value > high).length / (beyond.length || 1),
+    };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    return { similarity: await along(length), unseen: 1, refusal: error.message };
+    return { trained: length, similarity: await along(length), unseen: 1, refusal: error.message };
   }
 }
 

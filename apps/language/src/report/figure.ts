@@ -1,3 +1,4 @@
+import type { Inspection } from '@ashlar/encodings';
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 
@@ -58,6 +59,60 @@ export function frontierChart(
   });
 }
 
+/**
+ * The diagnosis of an encoding as one SVG: similarity of all pairs of positions as a picture, and similarity by distance
+ * with the part beyond the trained length shaded.
+ */
+export function inspectionFigure(title: string, inspection: Inspection): string {
+  const { similarity, extrapolation } = inspection;
+  const cells = similarity.flatMap((row, query) => row.map((value, key) => ({ query, key, value })));
+  const curve = extrapolation.similarity.map((value, distance) => ({ distance, value }));
+  const { trained } = extrapolation;
+  const side = HEIGHT - 52;
+  const matrix = svgOf({
+    width: side,
+    height: side,
+    marginLeft: 45,
+    x: { label: 'key', axis: 'bottom', padding: 0, ticks: everyQuarter(similarity.length) },
+    y: { label: 'query', padding: 0, ticks: everyQuarter(similarity.length) },
+    color: { scheme: 'viridis' },
+    marks: [Plot.cell(cells, { x: 'key', y: 'query', fill: 'value' })],
+  });
+  const line = svgOf({
+    width: WIDTH - side,
+    height: side,
+    marginLeft: 58,
+    x: { label: 'distance' },
+    y: { label: 'similarity', grid: true },
+    marks: [
+      Plot.rectX(trained < curve.length ? [{}] : [], { x1: trained, x2: curve.length - 1, fill: '#f0efe8' }),
+      Plot.lineY(curve, { x: 'distance', y: 'value', strokeWidth: 1.5 }),
+    ],
+  });
+  const percent = (share: number): string => `${Math.round(100 * share)}%`;
+  const beyond =
+    extrapolation.refusal === undefined ? `unseen beyond ${percent(extrapolation.unseen)}` : 'refuses longer positions';
+  const metrics = [
+    `monotonicity ${inspection.monotonicity.toFixed(2)}`,
+    `shift invariance ${inspection.shiftInvariance.toFixed(2)}`,
+    `symmetry ${inspection.symmetry.toFixed(2)}`,
+    beyond,
+  ].join(' · ');
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="system-ui, sans-serif">
+<rect width="100%" height="100%" fill="white"/>
+<text x="12" y="20" font-size="15" font-weight="600">${escapeXml(title)}</text>
+<text x="12" y="38" font-size="12" fill="#555">${metrics}</text>
+<g transform="translate(0 50)">${matrix}</g>
+<g transform="translate(${side} 50)">${line}</g>
+</svg>
+`;
+}
+
+const everyQuarter = (count: number): number[] =>
+  [0, 1, 2, 3].map((quarter) => Math.floor((quarter * count) / 4)).concat(count - 1);
+
+const escapeXml = (text: string): string => text.replace(/[<>&"]/g, (c) => `&#${c.charCodeAt(0)};`);
+
 /** Where the names go: beside their dots, but never two on top of each other. */
 function apart<M extends { parameters: number; perplexity: number }>(
   methods: readonly M[],
@@ -71,6 +126,11 @@ function apart<M extends { parameters: number; perplexity: number }>(
     placed.push({ ...method, label: Math.max(method.perplexity, ...beside.map(({ label }) => label + line)) });
   }
   return placed;
+}
+
+/** A chart as a bare `<svg>`, to be placed in another. */
+function svgOf(options: Plot.PlotOptions): string {
+  return render(options).replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" ');
 }
 
 function render(options: Plot.PlotOptions): string {

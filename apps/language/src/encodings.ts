@@ -1,0 +1,91 @@
+import {
+  Alibi,
+  Clex,
+  Dpe,
+  DualChunk,
+  LearnedAbsolute,
+  Nope,
+  ReRope,
+  Rope,
+  SelfExtend,
+  Sinusoidal,
+  T5RelativeBias,
+} from '@ashlar/encodings';
+import type { PositionEncoding, Rng } from '@ashlar/tensor';
+
+/** What an encoding must fit. */
+export interface EncodingSetting {
+  heads: number;
+  headDim: number;
+  /** The longest sequence in training. */
+  trainedLength: number;
+  rng: Rng;
+}
+
+/** An encoding that a command knows by name. */
+export interface NamedEncoding {
+  description: string;
+  make(setting: EncodingSetting): PositionEncoding;
+}
+
+const scaled =
+  (rope_type: string) =>
+  ({ headDim, trainedLength }: EncodingSetting): Rope =>
+    new Rope({ headDim, maxPositions: trainedLength, scaling: { rope_type, factor: 4 } });
+
+/** The encodings for text, by name; those that extend a trained length do so fourfold. */
+export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
+  none: { description: 'NoPE: the causal mask alone', make: () => new Nope() },
+  sinusoidal: {
+    description: 'fixed sines and cosines, added (APE)',
+    make: ({ heads, headDim }) => new Sinusoidal({ dim: heads * headDim }),
+  },
+  learned: {
+    description: 'a learned table, added',
+    make: ({ heads, headDim, trainedLength, rng }) =>
+      new LearnedAbsolute({ maxPositions: trainedLength, dim: heads * headDim, rng }),
+  },
+  t5: {
+    description: 'a learned bias by bucket of distance',
+    make: ({ heads, rng }) => new T5RelativeBias({ heads, rng }),
+  },
+  alibi: { description: 'a penalty linear in the distance', make: ({ heads }) => new Alibi({ heads }) },
+  rope: { description: 'rotation', make: ({ headDim }) => new Rope({ headDim }) },
+  linear: { description: 'RoPE, positions interpolated', make: scaled('linear') },
+  ntk: { description: 'RoPE, a larger base', make: scaled('ntk') },
+  dynamic: { description: 'RoPE, a base that grows with the length', make: scaled('dynamic') },
+  yarn: { description: 'RoPE, slow pairs interpolated', make: scaled('yarn') },
+  llama3: { description: 'RoPE, long wavelengths interpolated', make: scaled('llama3') },
+  clex: {
+    description: 'RoPE, frequencies learned as a function of the length',
+    make: ({ headDim, trainedLength, rng }) =>
+      new Clex({ headDim, originalLength: trainedLength, maxFactor: 4, stepSize: 0.1, rng }),
+  },
+  selfextend: {
+    description: 'RoPE, far tokens in groups',
+    make: ({ headDim, trainedLength }) => new SelfExtend({ headDim, window: windowOf(trainedLength), group: 8 }),
+  },
+  rerope: {
+    description: 'RoPE, far tokens all at one distance',
+    make: ({ headDim, trainedLength }) => new ReRope({ headDim, window: windowOf(trainedLength) }),
+  },
+  dualchunk: {
+    description: 'RoPE, places within chunks',
+    make: ({ headDim, trainedLength }) =>
+      new DualChunk({ headDim, chunkSize: Math.ceil((3 * trainedLength) / 4), localWindow: windowOf(trainedLength) }),
+  },
+  dpe: {
+    description: 'RoPE, far distances at a scale for each group of pairs',
+    make: ({ headDim, trainedLength }) => new Dpe({ headDim, window: windowOf(trainedLength), scales: [8, 4] }),
+  },
+};
+
+/** A multiple of 8, so that decoding equals a full pass. */
+function windowOf(trainedLength: number): number {
+  return Math.max(8, 8 * Math.floor(trainedLength / 32));
+}
+
+/** The named list for `--help`. */
+export const encodingList: string = Object.entries(ENCODINGS)
+  .map(([name, { description }]) => `  ${name.padEnd(10)} ${description}`)
+  .join('\n');
