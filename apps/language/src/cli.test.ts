@@ -177,7 +177,9 @@ describe('ashlar-language', () => {
     expect(code, stderr).toBe(0);
     expect(stdout).toMatch(/rope +[\d.]+ +1\.00 +1\.00 +\d+%/);
     expect(stdout).toMatch(/learned .*refuses/);
-    expect(await readFile(join(out, 'rope.svg'), 'utf8')).toMatch(/^<svg [^]*rope: rotation[^]*<rect[^]*<\/svg>\n$/);
+    expect(await readFile(join(out, 'rope.svg'), 'utf8')).toMatch(
+      /^<svg [\s\S]*rope: rotation[\s\S]*<rect[\s\S]*<\/svg>\n$/,
+    );
     expect(JSON.parse(await readFile(join(out, 'rope.json'), 'utf8')).similarity).toHaveLength(8);
     expect(await run('inspect', '--encodings', 'rotary')).toMatchObject({ code: 1 });
   });

@@ -42,6 +42,7 @@ import {
 } from '../src/index.ts';
 import { correctionRange } from '../src/rope-scaling.ts';
 import { clexGolden } from './golden-clex.ts';
+import { coordinatesGolden } from './golden-coordinates.ts';
 import { dpeGolden } from './golden-dpe.ts';
 
 /** The name of its table in a state dict, and so in the golden files. */
@@ -232,6 +233,7 @@ function sincos2d({ width, grid }: { width: number; grid: number }): GoldenOutpu
 
 export default defineGolden({
   ...clexGolden,
+  ...coordinatesGolden,
   ...dpeGolden,
 
   'length-generalization/attention': attention,
