@@ -120,8 +120,9 @@ export function loadSession(model: Uint8Array<ArrayBuffer>, kind: 'kernel' | 'pa
     enableMemPattern: kind === 'graph',
     logSeverityLevel: 4,
     // Each session has threads of its own, which may spin while they wait. That gains a large graph 5 to 10% where cores
-    // are free, and costs it 60% where they are not; a single kernel it gains nothing.
-    extra: { session: { intra_op: { allow_spinning: '0' } } },
+    // are free, and costs it 60% where they are not; a single kernel it gains nothing. Denormal numbers, which attention
+    // that decays with distance is full of, cost processors a hundred times the usual; those threads take them for 0.
+    extra: { session: { intra_op: { allow_spinning: '0' }, set_denormal_as_zero: '1' } },
   });
   return new Session(session);
 }
