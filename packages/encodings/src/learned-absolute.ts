@@ -52,7 +52,7 @@ export class LearnedAbsolute extends Module<[Tensor]> implements PositionEncodin
     const [rows] = this.weight.shape;
     const values = wholePositions('LearnedAbsolute', positions);
     for (let i = 0; i < values.length; i++) {
-      if (values[i] >= 0 && values[i] < rows) continue;
+      if (values[i] < rows) continue;
       throw new ConfigError(
         `LearnedAbsolute: position ${values[i]} is outside the table of ${rows} (maxPositions); use shorter ` +
           `sequences or a larger table.`,

@@ -15,19 +15,18 @@ function isColumns(positions: Tensor, axes: number): boolean {
 
 /**
  * Positions as numbers of the host.
- * @throws ConfigError if one is not a whole number: `owner` is a table and has nothing between its rows.
+ * @throws ConfigError if one is not a whole number from 0: `owner` has a table, or divides into groups.
  */
 export function wholePositions(owner: string, positions: Tensor): ArrayLike<number> {
   const values = positions.dataSync<'float32' | 'int32'>();
-  if (positions.dtype !== 'int32') {
-    const index = values.findIndex((value) => !Number.isInteger(value));
-    if (index !== -1) {
-      throw new ConfigError(
-        `${owner} takes whole positions, not ${values[index]} (index ${index}); round them, or use Sinusoidal or Rope.`,
-      );
-    }
-  }
-  return values;
+  const index = values.findIndex((value) => !(Number.isInteger(value) && value >= 0));
+  if (index === -1) return values;
+  const [value, remedy] = [values[index], 'use Sinusoidal, Rope or Alibi'];
+  throw new ConfigError(
+    value < 0
+      ? `${owner} takes positions from 0, not ${value} (index ${index}); shift them, or ${remedy}.`
+      : `${owner} takes whole positions, not ${value} (index ${index}); round them, or ${remedy}.`,
+  );
 }
 
 /** The length of the sequence that positions come from: one more than the last. */

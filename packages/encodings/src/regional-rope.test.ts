@@ -137,6 +137,7 @@ describe('encodings by region', () => {
     const at = (positions: Tensor) => () =>
       attend(q(), q(), q(), { encoding, kPositions: positions, qPositions: positions });
     expect(at(tensor(Array(SEQ).fill(0.5)))).toThrow(/takes whole positions, not 0\.5/);
+    expect(at(tensor(Array(SEQ).fill(-2)))).toThrow(/takes positions from 0, not -2 \(index 0\); shift them/);
     expect(at(tensor(Array(2 * SEQ).fill(1), [SEQ, 2]))).toThrow(ShapeError);
   });
 });

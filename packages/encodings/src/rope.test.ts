@@ -122,6 +122,23 @@ describe('Rope', () => {
     expectClose(two.apply(x, cast(positions, 'float32')), concat(halves, 3));
   });
 
+  it.each(['half', 'interleaved'] as const)('turns a third of the channels with each of three axes, %s', (layout) => {
+    const x = sample([1, 2, 2, 12]);
+    const positions = tensor2d(
+      [
+        [3, 0, 5],
+        [1, 9, 2],
+      ],
+      [2, 3],
+      'int32',
+    );
+    const one = new Rope({ headDim: 4, layout });
+    const thirds = [0, 1, 2].map((axis) =>
+      one.apply(slice(x, [0, 0, 0, 4 * axis], [-1, -1, -1, 4]), reshape(slice(positions, [0, axis], [-1, 1]), [-1])),
+    );
+    expectClose(new Rope({ headDim: 12, layout, axes: 3 }).apply(x, positions), concat(thirds, 3));
+  });
+
   it('follows the length with dynamic scaling, and comes back', () => {
     const rope = new Rope({ headDim: 8, maxPositions: 8, scaling: { rope_type: 'dynamic', factor: 2 } });
     const plain = new Rope({ headDim: 8 });
@@ -169,7 +186,8 @@ describe('Rope', () => {
     expect(of({ fraction: 1.5 })).toThrow(ConfigError);
     expect(of({ base: 0 })).toThrow(/base is 0/);
     expect(of({ layout: 'full' as 'half' })).toThrow(/'half', 'interleaved'/);
-    expect(of({ axes: 3 as 2 })).toThrow(/axes is '3'/);
+    expect(of({ axes: 1.5 })).toThrow(/axes is 1.5/);
+    expect(of({ axes: 3 })).toThrow(/for 3 axes.*multiple of 6/);
     expect(of({ scaling: { rope_type: 'linear', factor: 0.5 } })).toThrow(/factor is 0.5/);
     expect(of({ axes: 2, maxPositions: 8, scaling: { rope_type: 'dynamic' } })).toThrow(/axes 1/);
     const rope = new Rope({ headDim: 8 });

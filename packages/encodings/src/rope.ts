@@ -36,10 +36,10 @@ export interface RopeOptions {
   /** The share of each head's channels that is rotated, the first ones; the others pass. Default 1. */
   readonly fraction?: number;
   /**
-   * 1 (default) for `[seq]` positions. 2 for `[seq, 2]` (axial): the first half of the rotated channels turns with the
-   * first coordinate, the second half with the second.
+   * 1 (default) for `[seq]` positions. `n` for `[seq, n]` (axial): the rotated channels are `n` equal parts, each turning
+   * with one coordinate.
    */
-  readonly axes?: 1 | 2;
+  readonly axes?: number;
   /** See `RopeScaling`. Default none. */
   readonly scaling?: RopeScaling;
   /** The trained length, for scaling rules that need it and do not have it (`max_position_embeddings`). */
@@ -74,7 +74,7 @@ export class Rope implements PositionEncoding {
     checkInteger('Rope', 'headDim', headDim);
     checkAbove('Rope', 'base', base, 1);
     checkChoice('Rope', 'layout', layout, ['half', 'interleaved']);
-    checkChoice('Rope', 'axes', axes, [1, 2]);
+    checkInteger('Rope', 'axes', axes);
     checkInteger('Rope', 'maxCached', maxCached, 0);
     if (!(fraction > 0 && fraction <= 1)) {
       throw new ConfigError(`Rope: fraction is ${fraction}; it must be above 0 and at most 1.`);
@@ -83,7 +83,7 @@ export class Rope implements PositionEncoding {
     if (rotaryDim < 2 * axes || rotaryDim % (2 * axes) !== 0) {
       throw new ShapeError(
         `Rope: ${rotaryDim} rotated channels (headDim ${headDim}, fraction ${fraction}) are not pairs` +
-          `${axes === 2 ? ' for two axes' : ''}; choose headDim and fraction for a multiple of ${2 * axes}.`,
+          `${axes > 1 ? ` for ${axes} axes` : ''}; choose headDim and fraction for a multiple of ${2 * axes}.`,
       );
     }
     if (axes > 1 && growsWithLength(scaling)) {
@@ -116,7 +116,7 @@ export class Rope implements PositionEncoding {
   }
 
   /**
-   * Rotates `x`, `[batch, heads, seq, headDim]`, by positions `[seq]` (`[seq, 2]` for two axes).
+   * Rotates `x`, `[batch, heads, seq, headDim]`, by positions `[seq]` (`[seq, axes]` for several axes).
    * @param length of the sequence, which only the dynamic scaling rules look at. Default the trained length.
    */
   apply(x: Tensor, positions: Tensor, length?: number): Tensor {
