@@ -1,1 +1,7 @@
-export {};
+export {
+  identityPositions,
+  PositionalAttention,
+  type PositionalAttentionOptions,
+  positionsForLength,
+} from './positional-attention.ts';
+export { PositionalTransformer, type PositionalTransformerOptions } from './positional-transformer.ts';

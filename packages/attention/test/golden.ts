@@ -1,0 +1,6 @@
+import { defineGolden } from '../../../tooling/golden/src/define-golden.ts';
+import { positionalAttentionGolden } from './golden-positional-attention.ts';
+
+export default defineGolden({
+  ...positionalAttentionGolden,
+});
