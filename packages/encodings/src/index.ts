@@ -10,7 +10,9 @@ export {
 } from './dpe.ts';
 export { DualChunk } from './dual-chunk.ts';
 export * from './learned-absolute.ts';
+export { maskedSinusoidal2d } from './masked-sinusoidal-2d.ts';
 export * from './nope.ts';
+export * from './position-forest.ts';
 export { ReRope, type ReRopeOptions } from './re-rope.ts';
 export type { RegionalRopeOptions } from './regional-rope.ts';
 export * from './rope.ts';
