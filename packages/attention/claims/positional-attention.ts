@@ -103,7 +103,7 @@ const exponential = (value: number): string => value.toExponential(1);
 export default defineClaim({
   slug: 'positional-attention',
   title: 'Positional attention: algorithms learned on small numbers hold on large ones',
-  source: 'de Luca et al., ICML 2025, arXiv 2410.01686',
+  source: 'Back de Luca et al., ICML 2025, arXiv 2410.01686',
   statement:
     'Prefix sums and prefix minima of 4 numbers within [-2, 2] (3 layers of width 32, 800 steps of 128 fresh samples), tested ' +
     'on 1,000 samples within [-s, s] that leave [-2, 2]. For every seed the positional and the standard Transformer are ' +

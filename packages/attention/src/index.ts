@@ -1,3 +1,13 @@
+export { AttentionRefinement, keepSteps, type RefinementInput } from './attention-refinement.ts';
+export { CoverageDecoder, type CoverageDecoderOptions, type CoverageInput } from './coverage-decoder.ts';
+export {
+  type ImageMemory,
+  type PosformerDecoderOptions,
+  type PosformerSignals,
+  PositionDecoder,
+  posformerLoss,
+  SymbolDecoder,
+} from './posformer.ts';
 export {
   identityPositions,
   PositionalAttention,

@@ -33,7 +33,7 @@ export interface PositionalAttentionOptions {
  *
  * The weights start Xavier-uniform, the biases at zero.
  *
- * Source: de Luca, Giapitzakis, Yang, Veličković and Fountoulakis, "Positional Attention: Expressivity and Learnability of
+ * Source: Back de Luca, Giapitzakis, Yang, Veličković and Fountoulakis, "Positional Attention: Expressivity and Learnability of
  * Algorithmic Computation" (ICML 2025, arXiv 2410.01686).
  */
 export class PositionalAttention extends Module<[Tensor, Tensor]> {

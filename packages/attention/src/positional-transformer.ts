@@ -44,7 +44,7 @@ export interface PositionalTransformerOptions {
  * The baseline (`positional: false`) has queries and keys of the tokens, each head `embedDim` wide, and the positions
  * appended to the input.
  *
- * Source: de Luca et al. (ICML 2025, arXiv 2410.01686).
+ * Source: Back de Luca et al. (ICML 2025, arXiv 2410.01686).
  */
 export class PositionalTransformer extends Module<[Tensor, Tensor | readonly Tensor[]]> {
   readonly positional: boolean;

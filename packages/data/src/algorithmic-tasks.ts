@@ -88,7 +88,7 @@ export interface AlgorithmicTaskOptions {
  * Inputs and targets of a task: each sample draws its own range `[l, u]`, two uniform numbers of `[low, high]` in order,
  * then its numbers uniformly of `[l, u]`.
  *
- * Source: de Luca et al., "Positional Attention" (ICML 2025, arXiv 2410.01686).
+ * Source: Back de Luca et al., "Positional Attention" (ICML 2025, arXiv 2410.01686).
  * @returns `x` and `y`, `[samples, n + extraNodes, 1]` (`2 n + extraNodes` for `minsum`). The caller disposes of them.
  * @throws ConfigError for an option out of range, or where `reject` leaves fewer than one sample in 10,000.
  */
