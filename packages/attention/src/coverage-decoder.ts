@@ -1,6 +1,7 @@
 import { attend, Dropout, LayerNorm, Linear, mergeHeads, splitHeads, xavierUniform_ } from '@ashlar/nn';
 import {
   add,
+  ConfigError,
   cast,
   Module,
   matMul,
@@ -17,7 +18,7 @@ import {
   zeros,
 } from '@ashlar/tensor';
 import { AttentionRefinement, type RefinementInput } from './attention-refinement.ts';
-import { checkHeads, checkInteger } from './options.ts';
+import { checkInteger } from './options.ts';
 
 /** Added to the logit of what is padding. */
 const MASKED = -1e30;
@@ -60,7 +61,11 @@ export class CoverageDecoder extends Module<[Tensor, CoverageInput], { out: Tens
   constructor(options: CoverageDecoderOptions) {
     super();
     const { dim = 256, heads = 8, layers = 3, hidden = 1024, dropout = 0.3, channels, rng } = options;
-    checkHeads('CoverageDecoder', dim, heads);
+    checkInteger('CoverageDecoder', 'dim', dim);
+    checkInteger('CoverageDecoder', 'heads', heads);
+    if (dim % heads !== 0) {
+      throw new ConfigError(`CoverageDecoder: dim is ${dim}; it must be a multiple of heads, ${heads}.`);
+    }
     checkInteger('CoverageDecoder', 'layers', layers);
     checkInteger('CoverageDecoder', 'hidden', hidden);
     this.layers = Array.from(

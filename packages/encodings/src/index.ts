@@ -13,6 +13,7 @@ export * from './learned-absolute.ts';
 export { maskedSinusoidal2d } from './masked-sinusoidal-2d.ts';
 export * from './nope.ts';
 export * from './position-forest.ts';
+export * from './positional-scores.ts';
 export { ReRope, type ReRopeOptions } from './re-rope.ts';
 export type { RegionalRopeOptions } from './regional-rope.ts';
 export * from './rope.ts';

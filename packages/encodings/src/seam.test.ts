@@ -22,6 +22,7 @@ import {
   DualChunk,
   LearnedAbsolute,
   Nope,
+  PositionalScores,
   ReRope,
   Rope,
   SelfExtend,
@@ -37,6 +38,10 @@ const encodings: [string, () => PositionEncoding][] = [
   ['Nope', () => new Nope()],
   ['Sinusoidal', () => new Sinusoidal({ dim: DIM })],
   ['LearnedAbsolute', () => new LearnedAbsolute({ maxPositions: 32, dim: DIM, rng: rng.fork('learned') })],
+  [
+    'PositionalScores',
+    () => new PositionalScores({ maxPositions: 32, heads: HEADS, dim: 4, layers: 1, rng: rng.fork('scores') }),
+  ],
   ['Rope', () => new Rope({ headDim: DIM })],
   ['Rope, interleaved and partial', () => new Rope({ headDim: DIM, layout: 'interleaved', fraction: 0.5 })],
   ['Rope, yarn', () => new Rope({ headDim: DIM, maxPositions: 4, scaling: { rope_type: 'yarn', factor: 4 } })],
@@ -87,16 +92,18 @@ describe.each(encodings)('%s', (name, make) => {
   });
 
   // Only distances matter to these.
-  it.runIf(!name.startsWith('Learned') && !name.startsWith('Sinusoidal') && name !== 'Rope, dynamic')(
-    'does not change when all positions are shifted',
-    () => {
-      const encoding = make();
-      const x = tokens();
-      const shifted = tidy(() => run(encoding, x, SEQ, 20));
-      const expected = tidy(() => run(encoding, x, SEQ)).dataSync();
-      for (const [i, value] of shifted.dataSync().entries()) expect(value).toBeCloseTo(expected[i], 4);
-    },
-  );
+  it.runIf(
+    !name.startsWith('Learned') &&
+      !name.startsWith('PositionalScores') &&
+      !name.startsWith('Sinusoidal') &&
+      name !== 'Rope, dynamic',
+  )('does not change when all positions are shifted', () => {
+    const encoding = make();
+    const x = tokens();
+    const shifted = tidy(() => run(encoding, x, SEQ, 20));
+    const expected = tidy(() => run(encoding, x, SEQ)).dataSync();
+    for (const [i, value] of shifted.dataSync().entries()) expect(value).toBeCloseTo(expected[i], 4);
+  });
 });
 
 describe('two axes', () => {
