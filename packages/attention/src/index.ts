@@ -1,1 +1,17 @@
-export {};
+export { AttentionRefinement, keepSteps, type RefinementInput } from './attention-refinement.ts';
+export { CoverageDecoder, type CoverageDecoderOptions, type CoverageInput } from './coverage-decoder.ts';
+export {
+  type ImageMemory,
+  type PosformerDecoderOptions,
+  type PosformerSignals,
+  PositionDecoder,
+  posformerLoss,
+  SymbolDecoder,
+} from './posformer.ts';
+export {
+  identityPositions,
+  PositionalAttention,
+  type PositionalAttentionOptions,
+  positionsForLength,
+} from './positional-attention.ts';
+export { PositionalTransformer, type PositionalTransformerOptions } from './positional-transformer.ts';

@@ -1,3 +1,10 @@
+export {
+  type AlgorithmicTask,
+  type AlgorithmicTaskOptions,
+  algorithmicTargets,
+  algorithmicTask,
+  maskedMse,
+} from './algorithmic-tasks.ts';
 export { type TrainBpeOptions, trainBpe } from './bpe-trainer.ts';
 export { type EvaluationBatches, type EvaluationBatchesOptions, evaluationBatches } from './evaluation-batches.ts';
 export { loadTokenizer } from './load-tokenizer.ts';

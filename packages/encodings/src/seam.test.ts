@@ -23,6 +23,7 @@ import {
   DualChunk,
   LearnedAbsolute,
   Nope,
+  PositionalScores,
   ReRope,
   Rope,
   SelfExtend,
@@ -38,6 +39,10 @@ const encodings: [string, () => PositionEncoding][] = [
   ['Nope', () => new Nope()],
   ['Sinusoidal', () => new Sinusoidal({ dim: DIM })],
   ['LearnedAbsolute', () => new LearnedAbsolute({ maxPositions: 32, dim: DIM, rng: rng.fork('learned') })],
+  [
+    'PositionalScores',
+    () => new PositionalScores({ maxPositions: 32, heads: HEADS, dim: 4, layers: 1, rng: rng.fork('scores') }),
+  ],
   ['Rope', () => new Rope({ headDim: DIM })],
   ['Rope, interleaved and partial', () => new Rope({ headDim: DIM, layout: 'interleaved', fraction: 0.5 })],
   ['Rope, yarn', () => new Rope({ headDim: DIM, maxPositions: 4, scaling: { rope_type: 'yarn', factor: 4 } })],
@@ -93,7 +98,7 @@ describe.each(encodings)('%s', (name, make) => {
   });
 
   // Only distances matter to these.
-  it.runIf(!name.startsWith('Learned') && !name.startsWith('Sinusoidal') && !/dynamic|beyond/.test(name))(
+  it.runIf(!/^(Learned|PositionalScores|Sinusoidal)|dynamic|beyond/.test(name))(
     'does not change when all positions are shifted',
     () => {
       const encoding = make();

@@ -44,6 +44,7 @@ import { correctionRange } from '../src/rope-scaling.ts';
 import { clexGolden } from './golden-clex.ts';
 import { coordinatesGolden } from './golden-coordinates.ts';
 import { dpeGolden } from './golden-dpe.ts';
+import { posformerGolden } from './golden-posformer.ts';
 
 /** The name of its table in a state dict, and so in the golden files. */
 const BIAS_TABLE = 'relative_attention_bias.weight';
@@ -235,6 +236,7 @@ export default defineGolden({
   ...clexGolden,
   ...coordinatesGolden,
   ...dpeGolden,
+  ...posformerGolden,
 
   'length-generalization/attention': attention,
   'length-generalization/attention_rotary': attention,

@@ -2,7 +2,17 @@ import '@ashlar/backend-ort';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Alibi, Clex, Dpe, LearnedAbsolute, Nope, Rope, Sinusoidal, T5RelativeBias } from '@ashlar/encodings';
+import {
+  Alibi,
+  Clex,
+  Dpe,
+  LearnedAbsolute,
+  Nope,
+  PositionalScores,
+  Rope,
+  Sinusoidal,
+  T5RelativeBias,
+} from '@ashlar/encodings';
 import { type CausalLM, createModel, loadModel, saveModel } from '@ashlar/models';
 import { KeyValueCache } from '@ashlar/nn';
 import { type AdapterHandle, attach, loadAdapter, lofit, lora, type Method, ramt, sara, svfit } from '@ashlar/peft';
@@ -60,6 +70,8 @@ const ENCODINGS: Record<string, () => PositionEncoding | undefined> = {
   NoPE: () => new Nope(),
   sinusoidal: () => new Sinusoidal({ dim: DIM }),
   learned: () => new LearnedAbsolute({ maxPositions: 32, dim: DIM, rng: rng.fork('learned') }),
+  'positional scores': () =>
+    new PositionalScores({ maxPositions: 32, heads: HEADS, dim: 4, layers: 2, rng: rng.fork('scores') }),
   'RoPE (interleaved)': () => new Rope({ headDim: DIM / HEADS, layout: 'interleaved' }),
   'RoPE (dynamic)': () =>
     new Rope({ headDim: DIM / HEADS, scaling: { rope_type: 'dynamic', factor: 2 }, maxPositions: 4 }),

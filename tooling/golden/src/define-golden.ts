@@ -26,7 +26,8 @@ export type GoldenOutputs = { readonly [name: string]: GoldenOutput };
 /**
  * One function of a method. `inputs` holds the file's inputs by name; an optional one (a bias, a mask) is absent where
  * the file omits it. Each `{shape, data}` is a float32 tensor (int32 or bool if the file gives such a `dtype`; the
- * files rarely do, so cast indices and labels). `raw` holds the same inputs as the file has them, in float64.
+ * files rarely do, so cast indices and labels). `raw` holds the same inputs as the file has them, in float64, `about` what
+ * the file says of the case in words (a mode that is no input).
  *
  * The inputs are disposed by the replay, and so are the returned tensors; every other tensor left is a leak.
  *
@@ -36,6 +37,7 @@ export type GoldenFunction = {
   call(
     inputs: { [name: string]: unknown },
     raw: { [name: string]: GoldenJson },
+    about: { readonly case: string; readonly description?: string },
   ): GoldenOutputs | Promise<GoldenOutputs>;
 }['call'];
 

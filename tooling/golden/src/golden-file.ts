@@ -47,6 +47,7 @@ export function readGoldenFile(path: string): GoldenCase {
     method: text('method'),
     function: text('function'),
     case: text('case'),
+    description: typeof json.description === 'string' ? json.description : undefined,
     inputs: values('inputs'),
     outputs: values('outputs'),
     tolerance: { rtol: bound('rtol'), atol: bound('atol') },

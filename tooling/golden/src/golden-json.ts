@@ -8,6 +8,7 @@ export interface GoldenCase {
   method: string;
   function: string;
   case: string;
+  description?: string;
   inputs: { [name: string]: GoldenJson };
   outputs: { [name: string]: GoldenJson };
   tolerance: { rtol: number; atol: number };

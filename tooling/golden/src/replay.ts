@@ -9,7 +9,7 @@ export async function replay(golden: GoldenCase, call: GoldenFunction): Promise<
   const given = tensorsIn(inputs);
   const before = memory().numTensors;
   try {
-    const outputs = await call(inputs, golden.inputs);
+    const outputs = await call(inputs, golden.inputs, golden);
     const owned = [...new Set(tensorsIn(outputs))].filter((output) => !given.includes(output));
     // On a GPU, values can be read at once only after they have been waited for.
     await Promise.all(tensorsIn(outputs).map((output) => output.data()));

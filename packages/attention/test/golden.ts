@@ -1,0 +1,8 @@
+import { defineGolden } from '../../../tooling/golden/src/define-golden.ts';
+import { posformerGolden } from './golden-posformer.ts';
+import { positionalAttentionGolden } from './golden-positional-attention.ts';
+
+export default defineGolden({
+  ...positionalAttentionGolden,
+  ...posformerGolden,
+});
