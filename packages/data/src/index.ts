@@ -13,6 +13,15 @@ export { type PackOptions, packTokens, type Tokens } from './pack-tokens.ts';
 export { type Split, type SplitOptions, splitDocuments } from './split-documents.ts';
 export type { StreamDecoder } from './stream-decoder.ts';
 export { readText, streamText, type TextDocument } from './text.ts';
+export {
+  THREE_CELL_TASKS,
+  type ThreeCellDataset,
+  type ThreeCellOptions,
+  type ThreeCells,
+  threeCellDataset,
+  threeCellLabels,
+  threeCellScores,
+} from './three-cell.ts';
 export { type TokenBatch, TokenBatches, type TokenBatchesOptions, type TokenBatchesState } from './token-batches.ts';
 export { type DecodeOptions, type EncodeOptions, Tokenizer } from './tokenizer.ts';
 export type { AddedToken, BpeTokenizerJson, TokenizerConfig, TokenizerJson } from './tokenizer-json.ts';

@@ -1,6 +1,7 @@
+import { type Tensor, tensor2d } from '@ashlar/tensor';
 import { defineGolden, type GoldenJson } from '../../../tooling/golden/src/define-golden.ts';
 import type { JsonTensor } from '../../../tooling/golden/src/golden-json.ts';
-import { type AlgorithmicTask, algorithmicTargets } from '../src/index.ts';
+import { type AlgorithmicTask, algorithmicTargets, type ThreeCells, threeCellLabels } from '../src/index.ts';
 
 export default defineGolden({
   /** One row for each input; after `n` numbers (`2 n` for minsum) come scratch nodes, whose target is 0. */
@@ -15,4 +16,8 @@ export default defineGolden({
         return [[name, { shape, data: data.map((_, i) => targets[i] ?? 0) }]];
       }),
     ),
+
+  'loope/three_cell_labels': ({ grid, cells }: { grid: number; cells: Tensor }) => ({
+    labels: tensor2d((cells.arraySync() as unknown as ThreeCells[]).map((three) => threeCellLabels(three, grid))),
+  }),
 });

@@ -15,8 +15,10 @@ export { FourierFeatures } from './fourier-features.ts';
 export { harmonicEmbedding } from './harmonic-embedding.ts';
 export { type Extrapolation, type Inspection, type InspectOptions, inspect } from './inspect.ts';
 export * from './learned-absolute.ts';
+export { Loope, type LoopeOptions } from './loope.ts';
 export { maskedSinusoidal2d } from './masked-sinusoidal-2d.ts';
 export * from './nope.ts';
+export { type Cell, gilbertOrder, gilbertPath, hilbertOrder, rasterOrder, zigzagOrder } from './patch-orders.ts';
 export * from './position-forest.ts';
 export * from './positional-scores.ts';
 export { type CoordinateGrid, distinctCells, quantizeCoordinates } from './quantize-coordinates.ts';
@@ -28,5 +30,6 @@ export { type RopeFrequencies, type RopeScaling, ropeFrequencies } from './rope-
 export { SelfExtend } from './self-extend.ts';
 export { Sinusoidal, type SinusoidalLayout, type SinusoidalOptions, sinusoidalTable } from './sinusoidal.ts';
 export * from './sinusoidal-2d.ts';
+export { type StructuralIntegrity, structuralIntegrity } from './structural-integrity.ts';
 export * from './t5-relative-bias.ts';
 export { ColumnEmbedding, type VisualPositions, type VisualScheme, visualPositions } from './visual-positions.ts';

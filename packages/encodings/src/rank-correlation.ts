@@ -1,5 +1,5 @@
 /** Ranks from 1; equal values share the mean of theirs. */
-function ranks(values: ArrayLike<number>): Float64Array {
+export function ranks(values: ArrayLike<number>): Float64Array {
   const order = Array.from({ length: values.length }, (_, i) => i).sort((a, b) => values[a] - values[b]);
   const out = new Float64Array(values.length);
   for (let from = 0; from < order.length; ) {

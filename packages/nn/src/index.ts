@@ -2,6 +2,7 @@ export { gelu, relu, silu } from '@ashlar/tensor';
 export * from './activation.ts';
 export * from './attend.ts';
 export * from './attention.ts';
+export * from './batch-norm.ts';
 export * from './conv1d.ts';
 export * from './conv2d.ts';
 export * from './dropout.ts';
