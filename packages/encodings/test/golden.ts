@@ -42,6 +42,7 @@ import {
 } from '../src/index.ts';
 import { correctionRange } from '../src/rope-scaling.ts';
 import { dpeGolden } from './golden-dpe.ts';
+import { seqpeGolden } from './golden-seqpe.ts';
 
 /** The name of its table in a state dict, and so in the golden files. */
 const BIAS_TABLE = 'relative_attention_bias.weight';
@@ -231,6 +232,7 @@ function sincos2d({ width, grid }: { width: number; grid: number }): GoldenOutpu
 
 export default defineGolden({
   ...dpeGolden,
+  ...seqpeGolden,
 
   'length-generalization/attention': attention,
   'length-generalization/attention_rotary': attention,
