@@ -287,15 +287,9 @@ describe('SeqPe in training', () => {
   });
 
   it('teaches which positions are close', () => {
-    const encoding = seqPe({
-      training: {
-        ...TRAINING,
-        shiftRate: 0,
-        transfer: false,
-        contrastive: { pivots: 8, candidates: 8, windowShare: 0.5, window: 20 },
-      },
-      init: normal_({ std: 0.1 }),
-    });
+    const contrastive = { pivots: 16, candidates: 4, windowShare: 0, hardShare: 0 };
+    const training = { window: 4, shiftRate: 0, transfer: false, contrastive } as const;
+    const encoding = seqPe({ maxPosition: 10, training, init: normal_({ std: 0.2 }) });
     const parameters = encoding.encoder.trainableParameters();
     const optimizer = new Optimizer(parameters, adamw({ learningRate: 1e-2 }));
     const step = (): number => {
@@ -307,7 +301,7 @@ describe('SeqPe in training', () => {
     };
     const losses = Array.from({ length: 60 }, step);
     const mean = (part: number[]): number => part.reduce((a, b) => a + b) / part.length;
-    expect(mean(losses.slice(-10))).toBeLessThan(0.8 * mean(losses.slice(0, 10)));
+    expect(mean(losses.slice(-10))).toBeLessThan(0.7 * mean(losses.slice(0, 10)));
   });
 
   it('works in two axes', () => {
