@@ -289,9 +289,9 @@ describe('SeqPe in training', () => {
   it('teaches which positions are close', () => {
     const contrastive = { pivots: 16, candidates: 4, windowShare: 0, hardShare: 0 };
     const training = { window: 4, shiftRate: 0, transfer: false, contrastive } as const;
-    const encoding = seqPe({ maxPosition: 10, training, init: normal_({ std: 0.2 }) });
+    const encoding = seqPe({ maxPosition: 10, training, init: normal_({ std: 0.1 }) });
     const parameters = encoding.encoder.trainableParameters();
-    const optimizer = new Optimizer(parameters, adamw({ learningRate: 1e-2 }));
+    const optimizer = new Optimizer(parameters, adamw({ learningRate: 3e-3 }));
     const step = (): number => {
       encoding.sample();
       const { loss, grads } = lossAndGrads(() => encoding.auxiliaryLoss(), parameters);
