@@ -1,5 +1,5 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { attend } from '@ashlar/nn';
+import { attend, normal_ } from '@ashlar/nn';
 import {
   add,
   grads,
@@ -25,6 +25,8 @@ import {
   ReRope,
   Rope,
   SelfExtend,
+  SeqPe,
+  type SeqPeOptions,
   Sinusoidal,
   Sinusoidal2d,
   T5RelativeBias,
@@ -32,6 +34,17 @@ import {
 
 const [HEADS, DIM, SEQ] = [2, 8, 6];
 const rng = new Rng(0);
+
+const seqPe = (mode: SeqPeOptions['mode']): SeqPe =>
+  new SeqPe({
+    mode,
+    encoder: { dim: 16, outDim: mode === 'input_add' ? DIM : 16, heads: 2, layers: 1, dropout: 0 },
+    maxPosition: 100,
+    heads: HEADS,
+    headDim: DIM,
+    init: normal_({ std: 0.3 }),
+    rng: rng.fork('seqpe'),
+  });
 
 const encodings: [string, () => PositionEncoding][] = [
   ['Nope', () => new Nope()],
@@ -48,6 +61,9 @@ const encodings: [string, () => PositionEncoding][] = [
   ['DualChunk', () => new DualChunk({ headDim: DIM, chunkSize: 3, localWindow: 1 })],
   ['Alibi', () => new Alibi({ heads: HEADS })],
   ['T5RelativeBias', () => new T5RelativeBias({ heads: HEADS, rng: rng.fork('t5') })],
+  ['SeqPe, input_add', () => seqPe('input_add')],
+  ['SeqPe, attn_mul', () => seqPe('attn_mul')],
+  ['SeqPe, attn_scalar', () => seqPe('attn_scalar')],
 ];
 
 beforeAll(() => setBackend('cpu'));
@@ -87,7 +103,7 @@ describe.each(encodings)('%s', (name, make) => {
   });
 
   // Only distances matter to these.
-  it.runIf(!name.startsWith('Learned') && !name.startsWith('Sinusoidal') && name !== 'Rope, dynamic')(
+  it.runIf(!/^(Learned|Sinusoidal|SeqPe)/.test(name) && name !== 'Rope, dynamic')(
     'does not change when all positions are shifted',
     () => {
       const encoding = make();

@@ -2,7 +2,7 @@ import '@ashlar/backend-ort';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Alibi, Dpe, LearnedAbsolute, Nope, Rope, Sinusoidal, T5RelativeBias } from '@ashlar/encodings';
+import { Alibi, Dpe, LearnedAbsolute, Nope, Rope, SeqPe, Sinusoidal, T5RelativeBias } from '@ashlar/encodings';
 import { type CausalLM, createModel, loadModel, saveModel } from '@ashlar/models';
 import { KeyValueCache } from '@ashlar/nn';
 import { type AdapterHandle, attach, loadAdapter, lofit, lora, type Method, ramt, sara, svfit } from '@ashlar/peft';
@@ -66,6 +66,14 @@ const ENCODINGS: Record<string, () => PositionEncoding | undefined> = {
   DPE: () => new Dpe({ headDim: DIM / HEADS, window: 2, scales: [2, 1] }),
   ALiBi: () => new Alibi({ heads: HEADS }),
   'T5 bias': () => new T5RelativeBias({ heads: HEADS, rng: rng.fork('t5') }),
+  SeqPE: () =>
+    new SeqPe({
+      mode: 'attn_scalar',
+      encoder: { dim: 8, heads: 2 },
+      maxPosition: 32,
+      heads: HEADS,
+      rng: rng.fork('seqpe'),
+    }),
 };
 
 const ALL = { r: 2, targetModules: 'all-linear' };

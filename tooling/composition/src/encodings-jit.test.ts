@@ -1,6 +1,7 @@
 import '@ashlar/backend-ort';
-import { Dpe, DualChunk, ReRope, SelfExtend } from '@ashlar/encodings';
+import { Dpe, DualChunk, ReRope, SelfExtend, SeqPe } from '@ashlar/encodings';
 import { type CausalLM, createModel } from '@ashlar/models';
+import { normal_ } from '@ashlar/nn';
 import { jit, moduleState, type PositionEncoding, Rng, setBackend, type Tensor } from '@ashlar/tensor';
 import { beforeAll, expect, it } from 'vitest';
 
@@ -23,6 +24,28 @@ it.each<[string, PositionEncoding]>([
   ['SelfExtend', new SelfExtend({ headDim: 8, window: 4, group: 2 })],
   ['ReRope', new ReRope({ headDim: 8, window: 4, trainedLength: 6 })],
   ['DualChunk', new DualChunk({ headDim: 8, chunkSize: 6, localWindow: 2 })],
+  [
+    'SeqPe, attn_mul',
+    new SeqPe({
+      mode: 'attn_mul',
+      encoder: { dim: 16, heads: 2 },
+      heads: 2,
+      kvHeads: 1,
+      layers: 2,
+      init: normal_({ std: 0.3 }),
+      rng: new Rng('seqpe'),
+    }),
+  ],
+  [
+    'SeqPe, attn_scalar',
+    new SeqPe({
+      mode: 'attn_scalar',
+      encoder: { dim: 16, heads: 2 },
+      heads: 2,
+      init: normal_({ std: 0.3 }),
+      rng: new Rng('seqpe'),
+    }),
+  ],
 ])('%s is the same under jit', (_, encoding) => {
   const rng = new Rng('encodings');
   const model = createModel(CONFIG, { rng: rng.fork('model'), encoding }).eval() as CausalLM;
