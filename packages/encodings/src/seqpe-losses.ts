@@ -18,7 +18,7 @@ import {
   tile,
   transpose,
 } from '@ashlar/tensor';
-import { checkAbove, checkChoice, checkInteger } from './options.ts';
+import { checkAbove, checkChoice, checkInteger, checkShare } from './options.ts';
 
 export interface ContrastivePositionLossOptions {
   /** Parts that vectors are split into, each with a loss of its own. Default 1. */
@@ -43,9 +43,7 @@ export function contrastivePositionLoss(
   labels: Tensor,
   options: ContrastivePositionLossOptions = {},
 ): Scalar {
-  const { heads = 1, logitScale = 1, labelSmoothing = 0 } = options;
   const owner = 'contrastivePositionLoss';
-  checkAbove(owner, 'logitScale', logitScale, 0);
   const [count, dim] = pivots.shape as [number, number];
   const each = (candidates.shape[0] ?? 0) / count;
   const fit = pivots.rank === 2 && candidates.rank === 2 && candidates.shape[1] === dim && labels.shape[0] === count;
@@ -55,13 +53,26 @@ export function contrastivePositionLoss(
         `[${pivots.shape}], [${candidates.shape}] and [${labels.shape}].`,
     );
   }
-  checkHeads(owner, heads, dim);
+  const { heads, logitScale, labelSmoothing } = checkContrastiveLoss(dim, options);
   return tidy(() => {
     const byHead = transpose(reshape(candidates, [count, each, heads, dim / heads]), [0, 2, 1, 3]);
     const products = matMul(byHead, reshape(mul(pivots, logitScale), [count, heads, dim / heads, 1]));
     const repeated = reshape(tile(reshape(labels, [count, 1]), [1, heads]), [-1]);
     return crossEntropy(reshape(products, [count * heads, each]), repeated, { labelSmoothing }) as Scalar;
   });
+}
+
+/** The options with their defaults. @throws ConfigError for one out of range. */
+export function checkContrastiveLoss(
+  dim: number,
+  options: ContrastivePositionLossOptions,
+): Required<ContrastivePositionLossOptions> {
+  const { heads = 1, logitScale = 1, labelSmoothing = 0 } = options;
+  const owner = 'contrastivePositionLoss';
+  checkHeads(owner, heads, dim);
+  checkAbove(owner, 'logitScale', logitScale, 0);
+  checkShare(owner, 'labelSmoothing', labelSmoothing);
+  return { heads, logitScale, labelSmoothing };
 }
 
 export interface PositionTransferLossOptions {
@@ -89,18 +100,13 @@ export function positionTransferLoss(
   student: Tensor,
   options: PositionTransferLossOptions = {},
 ): Scalar {
-  const { heads = 1, beta = 1, metric = 'kl_div', logitScale = 1 } = options;
-  const owner = 'positionTransferLoss';
-  checkAbove(owner, 'logitScale', logitScale, 0);
-  checkChoice(owner, 'metric', metric, ['kl_div', 'mse'] as const);
-  if (!(beta >= 0 && beta <= 1)) throw new ConfigError(`${owner}: beta is ${beta}; it may be from 0 to 1.`);
   if (teacher.rank !== 3 || String(teacher.shape) !== String(student.shape)) {
     throw new ShapeError(
-      `${owner} takes two tensors [windows, positions, dim], not [${teacher.shape}] and [${student.shape}].`,
+      `positionTransferLoss takes two tensors [windows, positions, dim], not [${teacher.shape}] and [${student.shape}].`,
     );
   }
   const [windows, positions, dim] = teacher.shape as [number, number, number];
-  checkHeads(owner, heads, dim);
+  const { heads, beta, metric, logitScale } = checkTransferLoss(dim, options);
   const similarities = (x: Tensor): Tensor => {
     const byHead = transpose(reshape(x, [windows, positions, heads, dim / heads]), [0, 2, 1, 3]);
     return logSoftmax(matMul(mul(byHead, logitScale), byHead, false, true));
@@ -113,6 +119,20 @@ export function positionTransferLoss(
     if (beta === 1) return learned as Scalar;
     return add(mul(learned, beta), mul(apart(t, stopGradient(z)), 1 - beta)) as Scalar;
   });
+}
+
+/** The options with their defaults. @throws ConfigError for one out of range. */
+export function checkTransferLoss(
+  dim: number,
+  options: PositionTransferLossOptions,
+): Required<PositionTransferLossOptions> {
+  const { heads = 1, beta = 1, metric = 'kl_div', logitScale = 1 } = options;
+  const owner = 'positionTransferLoss';
+  checkHeads(owner, heads, dim);
+  checkAbove(owner, 'logitScale', logitScale, 0);
+  checkChoice(owner, 'metric', metric, ['kl_div', 'mse'] as const);
+  checkShare(owner, 'beta', beta);
+  return { heads, beta, metric, logitScale };
 }
 
 function checkHeads(owner: string, heads: number, dim: number): void {

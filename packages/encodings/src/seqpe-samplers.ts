@@ -1,5 +1,5 @@
 import { ConfigError, type Rng } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
+import { checkInteger, checkShare } from './options.ts';
 import { positionGrid } from './position-digits.ts';
 
 /** One number for each axis. */
@@ -96,14 +96,8 @@ export function checkContrastive(
   const owner = 'contrastiveBatch';
   for (const [name, value] of Object.entries({ pivots, candidates })) checkInteger(owner, name, value);
   checkInteger(owner, 'window', window, 2);
-  for (const [name, value] of Object.entries({
-    windowShare,
-    hardShare,
-    hardPart,
-    'windowShare + hardShare': windowShare + hardShare,
-  })) {
-    if (!(value >= 0 && value <= 1)) throw new ConfigError(`${owner}: ${name} is ${value}; it may be from 0 to 1.`);
-  }
+  const shares = { windowShare, hardShare, hardPart, 'windowShare + hardShare': windowShare + hardShare };
+  for (const [name, value] of Object.entries(shares)) checkShare(owner, name, value);
   const others = space.extent ** space.axes - 1;
   if (candidates > others) {
     throw new ConfigError(`${owner}: candidates is ${candidates}; there are ${others} positions besides the pivot.`);

@@ -207,6 +207,8 @@ describe('SeqPe', () => {
     expect(training({ shiftRate: 2 })).toThrow(/shiftRate is 2/);
     expect(training({ contrastive: { candidates: 0 } })).toThrow(/candidates is 0/);
     expect(training({ contrastive: { weight: -1 } })).toThrow(/weight is -1/);
+    expect(training({ contrastive: { heads: 3 } })).toThrow(/heads is 3; it must divide the width, 16/);
+    expect(training({ transfer: { beta: 2 } })).toThrow(/beta is 2/);
     expect(() => seqPe().apply(tensor1d([0.5]))).toThrow(/whole positions/);
     expect(() => seqPe().apply(places(-1))).toThrow(/coordinate -1/);
   });

@@ -20,13 +20,16 @@ import {
   tensor,
   tensor2d,
   tidy,
+  unstack,
   zeros,
 } from '@ashlar/tensor';
-import { checkChoice, checkInteger } from './options.ts';
+import { checkChoice, checkInteger, checkShare } from './options.ts';
 import { checkPlaces } from './position-digits.ts';
 import { PositionInjection, type PositionInjectionOptions } from './position-injection.ts';
 import {
   type ContrastivePositionLossOptions,
+  checkContrastiveLoss,
+  checkTransferLoss,
   contrastivePositionLoss,
   type PositionTransferLossOptions,
   positionTransferLoss,
@@ -145,10 +148,10 @@ export class SeqPe extends Module<[Tensor]> implements PositionEncoding {
             (_, i) => new PositionInjection({ ...options, mode, heads, peDim, rng: rng.fork('injections').fork(i) }),
           );
     if (mode === 'input_add') this.embed = (positions) => this.apply(positions);
-    else if (mode === 'attn_scalar') this.bias = (q, k, context) => this.#bias(q, k, context);
-    else this.rotate = (q, k, qPositions, kPositions, context) => this.#rotate(q, k, qPositions, kPositions, context);
+    else if (mode === 'attn_scalar') this.bias = (...call) => this.#bias(...call);
+    else this.rotate = (...call) => this.#rotate(...call);
     if (options.training === undefined) return;
-    this.#training = trainingOf(options.training, this.#space, heads, rng);
+    this.#training = trainingOf(options.training, this.#space, heads, peDim, rng);
     const { contrastive, transfer } = this.#training;
     this.origin = samples([axes]);
     if (contrastive !== undefined) {
@@ -184,12 +187,12 @@ export class SeqPe extends Module<[Tensor]> implements PositionEncoding {
     fill(this.origin, shifted ? starts[rng.integer(0, starts.length)] : window.map(() => 0));
     if (contrastive !== undefined) {
       const { pivots, candidates, labels } = contrastiveBatch(this.#space, contrastive, rng);
-      fill(this.contrast?.places, [pivots.map((pivot, i) => [pivot, ...candidates[i]])].flat(4));
+      fill(this.contrast?.places, pivots.map((pivot, i) => [pivot, ...candidates[i]]).flat(2));
       fill(this.contrast?.labels, labels);
     }
     if (transfer === undefined) return;
     const { teacher, student } = transferBatch(this.#space, window, transfer, rng);
-    fill(this.windows, [teacher, student].flat(4));
+    fill(this.windows, [teacher, student].flat(3));
   }
 
   /**
@@ -198,38 +201,22 @@ export class SeqPe extends Module<[Tensor]> implements PositionEncoding {
    */
   auxiliaryLoss(): Scalar {
     const { contrastive, transfer } = this.#training ?? {};
-    const { axes } = this.#space;
-    const { outDim } = this.encoder;
+    const { contrast, windows, origin } = this;
+    const vectorsOf = (x: Tensor): Tensor => reshape(x, [-1, this.encoder.outDim]);
     return tidy(() => {
-      const batch = [this.contrast?.places, this.windows].flatMap((buffer) =>
-        buffer === undefined ? [] : buffer.stored,
-      );
-      if (batch.length === 0) return scalar(0);
-      const places = concat(
-        batch.map((each) => reshape(each, [-1, axes])),
-        0,
-      );
-      const vectors = this.encoder.apply(places, { checked: true });
-      let loss: Tensor = scalar(0);
-      let next = 0;
-      if (contrastive !== undefined) {
-        const { pivots, candidates, weight } = contrastive;
-        const own = reshape(slice(vectors, [0, 0], [pivots * (1 + candidates), -1]), [pivots, 1 + candidates, outDim]);
-        next = pivots * (1 + candidates);
-        const pivot = reshape(slice(own, [0, 0, 0], [-1, 1, -1]), [pivots, outDim]);
-        const others = reshape(slice(own, [0, 1, 0]), [pivots * candidates, outDim]);
-        const labels = (this.contrast as NonNullable<typeof this.contrast>).labels.stored;
-        loss = add(loss, mul(contrastivePositionLoss(pivot, others, labels, contrastive), weight));
+      const [ofContrast, ofWindows] = this.#encodeTogether([contrast?.places, windows]);
+      const terms: Tensor[] = [scalar(0)];
+      if (contrastive && contrast && ofContrast) {
+        const [pivots, others] = split(ofContrast, [1, contrastive.candidates], 1).map(vectorsOf);
+        const loss = contrastivePositionLoss(pivots, others, contrast.labels.stored, contrastive);
+        terms.push(mul(loss, contrastive.weight));
       }
-      if (transfer !== undefined) {
-        const { windows, positions, weight } = transfer;
-        const [teacher, student] = split(slice(vectors, [next, 0]), 2).map((x) =>
-          reshape(x, [windows, positions, outDim]),
-        );
-        const still = cast(all(equal((this.origin as Buffer).stored, 0)), 'float32');
-        loss = add(loss, mul(positionTransferLoss(teacher, student, transfer), mul(still, weight)));
+      if (transfer && origin && ofWindows) {
+        const [teacher, student] = unstack(ofWindows);
+        const still = cast(all(equal(origin.stored, 0)), 'float32');
+        terms.push(mul(positionTransferLoss(teacher, student, transfer), mul(still, transfer.weight)));
       }
-      return loss as Scalar;
+      return terms.reduce(add) as Scalar;
     });
   }
 
@@ -249,6 +236,20 @@ export class SeqPe extends Module<[Tensor]> implements PositionEncoding {
       data.slice(i * outDim, (i + 1) * outDim),
     ]);
     this.#known = { version: this.#version(), rows: new Map(rows) };
+  }
+
+  /** The vectors of the positions in each buffer, all encoded in one pass: `[..., axes]` to `[..., outDim]`. */
+  #encodeTogether(buffers: readonly (Buffer | undefined)[]): (Tensor | undefined)[] {
+    const rows = buffers.flatMap((buffer) => buffer?.stored ?? []).map((x) => reshape(x, [-1, this.#space.axes]));
+    if (rows.length === 0) return [];
+    const vectors = this.encoder.apply(concat(rows, 0), { checked: true });
+    let next = 0;
+    return buffers.map((buffer) => {
+      if (buffer === undefined) return undefined;
+      const begin = next;
+      next += buffer.size / this.#space.axes;
+      return reshape(slice(vectors, [begin, 0], [next - begin, -1]), [...buffer.shape.slice(0, -1), -1]);
+    });
   }
 
   #rotate(q: Tensor, k: Tensor, qPositions: Tensor, kPositions: Tensor, context: EncodingContext): [Tensor, Tensor] {
@@ -322,28 +323,41 @@ interface Training {
   readonly window: Place;
   readonly shiftRate: number;
   readonly starts: readonly Place[];
-  readonly contrastive?: Required<ContrastiveBatchOptions> &
-    ContrastivePositionLossOptions & { readonly weight: number };
-  readonly transfer?: Required<TransferBatchOptions> & PositionTransferLossOptions & { readonly weight: number };
+  readonly contrastive?: Required<ContrastiveBatchOptions & ContrastivePositionLossOptions> & {
+    readonly weight: number;
+  };
+  readonly transfer?: Required<TransferBatchOptions & PositionTransferLossOptions> & { readonly weight: number };
 }
 
 /** The options with their defaults, checked. */
-function trainingOf(options: SeqPeTrainingOptions, space: PositionSpace, heads: number, rng: Rng): Training {
+function trainingOf(
+  options: SeqPeTrainingOptions,
+  space: PositionSpace,
+  heads: number,
+  dim: number,
+  rng: Rng,
+): Training {
   const { shiftRate = 0.1, starts = 320, contrastive = {}, transfer = {} } = options;
   const window = typeof options.window === 'number' ? [options.window] : [...options.window];
   checkWindow('SeqPe: training', space, window);
-  if (!(shiftRate >= 0 && shiftRate <= 1)) {
-    throw new ConfigError(`SeqPe: training.shiftRate is ${shiftRate}; it may be from 0 to 1.`);
-  }
+  checkShare('SeqPe', 'training.shiftRate', shiftRate);
   return {
     window,
     shiftRate,
     starts: windowStarts(space, window, starts, rng.fork('starts')),
     ...(contrastive && {
-      contrastive: { ...contrastive, ...checkContrastive(space, contrastive), weight: weightOf(contrastive) },
+      contrastive: {
+        ...checkContrastive(space, contrastive),
+        ...checkContrastiveLoss(dim, contrastive),
+        weight: weightOf(contrastive),
+      },
     }),
     ...(transfer && {
-      transfer: { heads, ...transfer, ...checkTransfer(space, window, transfer), weight: weightOf(transfer) },
+      transfer: {
+        ...checkTransfer(space, window, transfer),
+        ...checkTransferLoss(dim, { heads, ...transfer }),
+        weight: weightOf(transfer),
+      },
     }),
   };
 }
