@@ -14,6 +14,13 @@ export function checkAbove(owner: string, option: string, value: number, min: nu
   }
 }
 
+/** @throws ConfigError naming the option unless it is a number from 0 to 1. */
+export function checkShare(owner: string, option: string, value: number): void {
+  if (!(value >= 0 && value <= 1)) {
+    throw new ConfigError(`${owner}: ${option} is ${value}; it must be from 0 to 1.`);
+  }
+}
+
 /** @throws ConfigError naming the option unless it is one of `allowed`. */
 export function checkChoice<T>(owner: string, option: string, value: T, allowed: readonly T[]): void {
   if (!allowed.includes(value)) {

@@ -1,5 +1,5 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { attend } from '@ashlar/nn';
+import { attend, normal_ } from '@ashlar/nn';
 import {
   add,
   grads,
@@ -27,6 +27,8 @@ import {
   ReRope,
   Rope,
   SelfExtend,
+  SeqPe,
+  type SeqPeOptions,
   Sinusoidal,
   Sinusoidal2d,
   T5RelativeBias,
@@ -34,6 +36,17 @@ import {
 
 const [HEADS, DIM, SEQ] = [2, 8, 6];
 const rng = new Rng(0);
+
+const seqPe = (mode: SeqPeOptions['mode']): SeqPe =>
+  new SeqPe({
+    mode,
+    encoder: { dim: 16, outDim: mode === 'input_add' ? DIM : 16, heads: 2, layers: 1, dropout: 0 },
+    maxPosition: 100,
+    heads: HEADS,
+    headDim: DIM,
+    init: normal_({ std: 0.3 }),
+    rng: rng.fork('seqpe'),
+  });
 
 const encodings: [string, () => PositionEncoding][] = [
   ['Nope', () => new Nope()],
@@ -59,6 +72,9 @@ const encodings: [string, () => PositionEncoding][] = [
   ['DualChunk', () => new DualChunk({ headDim: DIM, chunkSize: 3, localWindow: 1 })],
   ['Alibi', () => new Alibi({ heads: HEADS })],
   ['T5RelativeBias', () => new T5RelativeBias({ heads: HEADS, rng: rng.fork('t5') })],
+  ['SeqPe, input_add', () => seqPe('input_add')],
+  ['SeqPe, attn_mul', () => seqPe('attn_mul')],
+  ['SeqPe, attn_scalar', () => seqPe('attn_scalar')],
 ];
 
 beforeAll(() => setBackend('cpu'));
@@ -98,7 +114,7 @@ describe.each(encodings)('%s', (name, make) => {
   });
 
   // Only distances matter to these.
-  it.runIf(!/^(Learned|PositionalScores|Sinusoidal)|dynamic|beyond/.test(name))(
+  it.runIf(!/^(Learned|PositionalScores|SeqPe|Sinusoidal)|dynamic|beyond/.test(name))(
     'does not change when all positions are shifted',
     () => {
       const encoding = make();

@@ -46,6 +46,7 @@ import { coordinatesGolden } from './golden-coordinates.ts';
 import { dpeGolden } from './golden-dpe.ts';
 import { loopeGolden } from './golden-loope.ts';
 import { posformerGolden } from './golden-posformer.ts';
+import { seqpeGolden } from './golden-seqpe.ts';
 
 /** The name of its table in a state dict, and so in the golden files. */
 const BIAS_TABLE = 'relative_attention_bias.weight';
@@ -239,6 +240,7 @@ export default defineGolden({
   ...dpeGolden,
   ...loopeGolden,
   ...posformerGolden,
+  ...seqpeGolden,
 
   'length-generalization/attention': attention,
   'length-generalization/attention_rotary': attention,

@@ -7,7 +7,13 @@ export type { Json } from './json.ts';
 export * from './jsonl.ts';
 export * from './memory-usage.ts';
 export * from './metrics.ts';
-export { crossEntropyObjective, signalObjective, sumObjectives, type WeightedObjective } from './objectives.ts';
+export {
+  crossEntropyObjective,
+  encodingObjective,
+  signalObjective,
+  sumObjectives,
+  type WeightedObjective,
+} from './objectives.ts';
 export type {
   Callback,
   CheckpointOptions,

@@ -8,9 +8,11 @@ import {
   mul,
   notEqual,
   type Objective,
+  type PositionEncoding,
   type Scalar,
   type Signals,
   type StateDict,
+  scalar,
   sum,
   type Tensor,
 } from '@ashlar/tensor';
@@ -49,6 +51,14 @@ export function crossEntropyObjective(
     compute: (signals) => crossEntropy(signal(signals, 'logits'), signal(signals, 'labels'), options) as Scalar,
     weight: (signals) => sum(cast(notEqual(signal(signals, 'labels'), ignoreIndex), 'float32')),
   };
+}
+
+/**
+ * What a position encoding adds to the loss (SeqPE's two), 0 where it has nothing to add. Goes beside the task's objective in
+ * `sumObjectives`; evaluations are better off with the task's alone.
+ */
+export function encodingObjective(encoding: PositionEncoding): WeightedObjective {
+  return { compute: () => encoding.auxiliaryLoss?.() ?? scalar(0) };
 }
 
 /**

@@ -6,6 +6,8 @@ import {
   disposeMap,
   memory,
   Parameter,
+  type PositionEncoding,
+  scalar,
   setBackend,
   sqrt,
   stateDict,
@@ -14,7 +16,16 @@ import {
 } from '@ashlar/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { TrainEvent } from './index.ts';
-import { accuracy, type Callback, crossEntropyObjective, evaluate, type TrainOptions, train } from './index.ts';
+import {
+  accuracy,
+  type Callback,
+  crossEntropyObjective,
+  encodingObjective,
+  evaluate,
+  sumObjectives,
+  type TrainOptions,
+  train,
+} from './index.ts';
 import { batchAt, Mlp, ShuffledBatches } from './mlp.testing.ts';
 
 beforeAll(() => setBackend('cpu'));
@@ -238,6 +249,18 @@ describe('train', () => {
     const model = new Mlp();
     await expect(collect({ ...optionsFor(model), batches: [] })).rejects.toThrow(/batches is empty/);
     model.dispose();
+  });
+});
+
+describe('encodingObjective', () => {
+  it("adds an encoding's auxiliary loss to the task's, nothing where it has none", async () => {
+    const lossWith = async (encoding: PositionEncoding): Promise<number> => {
+      const added = sumObjectives([objective, encodingObjective(encoding)], [1, 0.5]);
+      return losses(await collect({ ...optionsFor(new Mlp()), objective: added, steps: 1 }))[0];
+    };
+    const [plain] = losses(await collect({ ...optionsFor(new Mlp()), steps: 1 }));
+    expect(await lossWith({})).toBeCloseTo(plain, 6);
+    expect(await lossWith({ auxiliaryLoss: () => scalar(3) })).toBeCloseTo(plain + 1.5, 5);
   });
 });
 

@@ -10,6 +10,7 @@ import {
   Nope,
   PositionalScores,
   Rope,
+  SeqPe,
   Sinusoidal,
   T5RelativeBias,
 } from '@ashlar/encodings';
@@ -79,6 +80,14 @@ const ENCODINGS: Record<string, () => PositionEncoding | undefined> = {
   DPE: () => new Dpe({ headDim: DIM / HEADS, window: 2, scales: [2, 1] }),
   ALiBi: () => new Alibi({ heads: HEADS }),
   'T5 bias': () => new T5RelativeBias({ heads: HEADS, rng: rng.fork('t5') }),
+  SeqPE: () =>
+    new SeqPe({
+      mode: 'attn_scalar',
+      encoder: { dim: 8, heads: 2 },
+      maxPosition: 32,
+      heads: HEADS,
+      rng: rng.fork('seqpe'),
+    }),
 };
 
 const ALL = { r: 2, targetModules: 'all-linear' };
@@ -151,7 +160,8 @@ describe('the composition matrix', () => {
     expect(distance(adapted, plain)).toBeGreaterThan(1e-2);
 
     // A probe sees the layer and does not change the model; a cache gives the same last token.
-    const [{ path }] = handle.describe();
+    // One that tokens pass through: 'all-linear' takes in those of an encoding that is a network as well.
+    const { path } = handle.describe().find(({ path }) => !path.includes('.encoding.')) as { path: string };
     let seen: Tensor | undefined;
     const hook = model.getSubmodule(path).registerForwardHook((output: Tensor) => {
       seen = keep(clone(output));

@@ -1,6 +1,7 @@
 import '@ashlar/backend-ort';
-import { Clex, Dpe, DualChunk, PositionalScores, ReRope, SelfExtend } from '@ashlar/encodings';
+import { Clex, Dpe, DualChunk, PositionalScores, ReRope, SelfExtend, SeqPe } from '@ashlar/encodings';
 import { type CausalLM, createModel } from '@ashlar/models';
+import { normal_ } from '@ashlar/nn';
 import { jit, moduleState, type PositionEncoding, Rng, setBackend, type Tensor } from '@ashlar/tensor';
 import { beforeAll, expect, it } from 'vitest';
 
@@ -25,6 +26,28 @@ it.each<[string, PositionEncoding]>([
   ['ReRope', new ReRope({ headDim: 8, window: 4, trainedLength: 6 })],
   ['DualChunk', new DualChunk({ headDim: 8, chunkSize: 6, localWindow: 2 })],
   ['PositionalScores', new PositionalScores({ maxPositions: 12, heads: 2, dim: 4, layers: 2, rng: new Rng('tables') })],
+  [
+    'SeqPe, attn_mul',
+    new SeqPe({
+      mode: 'attn_mul',
+      encoder: { dim: 16, heads: 2 },
+      heads: 2,
+      kvHeads: 1,
+      layers: 2,
+      init: normal_({ std: 0.3 }),
+      rng: new Rng('seqpe'),
+    }),
+  ],
+  [
+    'SeqPe, attn_scalar',
+    new SeqPe({
+      mode: 'attn_scalar',
+      encoder: { dim: 16, heads: 2 },
+      heads: 2,
+      init: normal_({ std: 0.3 }),
+      rng: new Rng('seqpe'),
+    }),
+  ],
 ])('%s is the same under jit', (_, encoding) => {
   const rng = new Rng('encodings');
   const model = createModel(CONFIG, { rng: rng.fork('model'), encoding }).eval() as CausalLM;
