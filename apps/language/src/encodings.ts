@@ -4,11 +4,15 @@ import {
   Dpe,
   DualChunk,
   LearnedAbsolute,
+  Loope,
   Nope,
+  PositionalScores,
   ReRope,
   Rope,
   SelfExtend,
+  SeqPe,
   Sinusoidal,
+  Sinusoidal2d,
   T5RelativeBias,
 } from '@ashlar/encodings';
 import type { PositionEncoding, Rng } from '@ashlar/tensor';
@@ -17,7 +21,8 @@ import type { PositionEncoding, Rng } from '@ashlar/tensor';
 export interface EncodingSetting {
   heads: number;
   headDim: number;
-  /** The longest sequence in training. */
+  layers: number;
+  /** The longest sequence in training; for patches a square of about as many. */
   trainedLength: number;
   rng: Rng;
 }
@@ -33,6 +38,19 @@ const scaled =
   ({ headDim, trainedLength }: EncodingSetting): Rope =>
     new Rope({ headDim, maxPositions: trainedLength, scaling: { rope_type, factor: 4 } });
 
+const seqpe = (axes: number): NamedEncoding['make'] => {
+  return ({ heads, headDim, layers, trainedLength, rng }) =>
+    new SeqPe({
+      mode: 'attn_scalar',
+      encoder: { dim: heads * headDim, heads },
+      axes,
+      heads,
+      layers,
+      maxPosition: Math.max(2 ** axes, (8 * trainedLength) ** axes),
+      rng,
+    });
+};
+
 /** The encodings for text, by name; those that extend a trained length do so fourfold. */
 export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
   none: { description: 'NoPE: the causal mask alone', make: () => new Nope() },
@@ -45,6 +63,12 @@ export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
     make: ({ heads, headDim, trainedLength, rng }) =>
       new LearnedAbsolute({ maxPositions: trainedLength, dim: heads * headDim, rng }),
   },
+  positional: {
+    description: 'logits of learned vectors of positions alone',
+    make: ({ heads, headDim, layers, trainedLength, rng }) =>
+      new PositionalScores({ maxPositions: trainedLength, heads, dim: headDim, layers, rng }),
+  },
+  seqpe: { description: 'positions read digit by digit', make: seqpe(1) },
   t5: {
     description: 'a learned bias by bucket of distance',
     make: ({ heads, rng }) => new T5RelativeBias({ heads, rng }),
@@ -80,12 +104,34 @@ export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
   },
 };
 
+/** Rows and columns of the square of patches for a length. */
+export const gridOf = (trainedLength: number): [number, number] => {
+  const side = Math.max(2, Math.round(Math.sqrt(trainedLength)));
+  return [side, side];
+};
+
+/** The encodings for patches of pictures, by name. */
+export const PATCH_ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
+  sinusoidal2d: {
+    description: 'sines and cosines of rows and columns',
+    make: ({ heads, headDim }) => new Sinusoidal2d({ dim: heads * headDim }),
+  },
+  rope2d: { description: 'rotation by rows and columns', make: ({ headDim }) => new Rope({ headDim, axes: 2 }) },
+  seqpe2d: { description: 'rows and columns read digit by digit', make: seqpe(2) },
+  loope: {
+    description: 'sines and cosines along the Gilbert curve',
+    make: ({ heads, headDim, trainedLength, rng }) =>
+      new Loope({ grid: gridOf(trainedLength), dim: heads * headDim, contextBias: false, rng }),
+  },
+};
+
 /** A multiple of 8, so that decoding equals a full pass. */
 function windowOf(trainedLength: number): number {
   return Math.max(8, 8 * Math.floor(trainedLength / 32));
 }
 
 /** The named list for `--help`. */
-export const encodingList: string = Object.entries(ENCODINGS)
-  .map(([name, { description }]) => `  ${name.padEnd(10)} ${description}`)
-  .join('\n');
+export const listOf = (encodings: Readonly<Record<string, NamedEncoding>>): string =>
+  Object.entries(encodings)
+    .map(([name, { description }]) => `  ${name.padEnd(12)} ${description}`)
+    .join('\n');
