@@ -125,7 +125,7 @@ export function checkPlaces(owner: string, positions: Tensor, options: PositionD
   checkPositions(owner, positions, axes);
   const values = wholePositions(owner, positions);
   for (let i = 0; i < values.length; i++) {
-    if (values[i] >= 0 && values[i] < base ** maxDigits) continue;
+    if (values[i] < base ** maxDigits) continue;
     throw new ConfigError(
       `${owner}: coordinate ${values[i]} (index ${i}) must be from 0 to ${base ** maxDigits - 1}, the largest of ` +
         `${maxDigits} digits (maxDigits).`,

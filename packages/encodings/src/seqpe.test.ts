@@ -210,7 +210,7 @@ describe('SeqPe', () => {
     expect(training({ contrastive: { heads: 3 } })).toThrow(/heads is 3; it must divide the width, 16/);
     expect(training({ transfer: { beta: 2 } })).toThrow(/beta is 2/);
     expect(() => seqPe().apply(tensor1d([0.5]))).toThrow(/whole positions/);
-    expect(() => seqPe().apply(places(-1))).toThrow(/coordinate -1/);
+    expect(() => seqPe().apply(places(-1))).toThrow(/positions from 0, not -1/);
   });
 });
 

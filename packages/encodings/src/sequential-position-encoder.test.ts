@@ -152,7 +152,7 @@ describe('SequentialPositionEncoder', () => {
     expect(() => encoderOf({ temperature: 0 })).toThrow(/temperature/);
     expect(() => encoderOf({ dropout: 1 })).toThrow(ConfigError);
     expect(() => encoderOf().apply(tensor1d([100], 'int32'))).toThrow(/coordinate 100/);
-    expect(() => encoderOf().apply(tensor1d([-1], 'int32'))).toThrow(/coordinate -1/);
+    expect(() => encoderOf().apply(tensor1d([-1], 'int32'))).toThrow(/positions from 0, not -1/);
     expect(() => encoderOf({ axes: 2 }).apply(tensor1d([1], 'int32'))).toThrow(/\[seq, 2\]/);
   });
 });
