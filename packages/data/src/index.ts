@@ -1,5 +1,18 @@
 export { type TrainBpeOptions, trainBpe } from './bpe-trainer.ts';
 export { type EvaluationBatches, type EvaluationBatchesOptions, evaluationBatches } from './evaluation-batches.ts';
+export {
+  exactMatchByLength,
+  extractAnswer,
+  LENGTH_TASKS,
+  type LengthExample,
+  type LengthProblem,
+  type LengthTaskInstance,
+  type LengthTaskName,
+  type LengthTaskOptions,
+  lengthTask,
+  writeProblem,
+} from './length-tasks/length-task.ts';
+export type { Scratchpad, ScratchpadPart } from './length-tasks/scratchpad.ts';
 export { loadTokenizer } from './load-tokenizer.ts';
 export { type NeedleOptions, type NeedleTask, needleTask } from './needle-task.ts';
 export { type PackOptions, packTokens, type Tokens } from './pack-tokens.ts';

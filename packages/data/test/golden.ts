@@ -1,0 +1,3 @@
+import { lengthTasksGolden } from './golden-length-tasks.ts';
+
+export default { ...lengthTasksGolden };
