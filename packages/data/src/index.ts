@@ -6,13 +6,14 @@ export {
   LENGTH_TASKS,
   type LengthExample,
   type LengthProblem,
-  type LengthTaskInstance,
+  type LengthTaskInstances,
   type LengthTaskName,
   type LengthTaskOptions,
   lengthTask,
   writeProblem,
 } from './length-tasks/length-task.ts';
-export type { Scratchpad, ScratchpadPart } from './length-tasks/scratchpad.ts';
+export type { Scratchpad, ScratchpadPart, ScratchpadStep } from './length-tasks/scratchpad.ts';
+export type { LengthTask } from './length-tasks/task.ts';
 export { loadTokenizer } from './load-tokenizer.ts';
 export { type NeedleOptions, type NeedleTask, needleTask } from './needle-task.ts';
 export { type PackOptions, packTokens, type Tokens } from './pack-tokens.ts';

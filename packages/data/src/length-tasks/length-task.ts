@@ -1,21 +1,40 @@
 import { ConfigError, closestNames, quote, type Rng } from '@ashlar/tensor';
 import { checkWhole } from '../options.ts';
-import { addition } from './addition.ts';
-import { copy, copyTwice, repeat, repeatDouble, replace } from './copy.ts';
-import { lego, legoPermuted } from './lego.ts';
-import { modularSum } from './modular-sum.ts';
-import { parity } from './parity.ts';
-import { polynomial } from './polynomial.ts';
+import { type Addition, addition } from './addition.ts';
+import { copy, copyTwice, repeat, repeatDouble, replace, type Sequences } from './copy.ts';
+import { type Lego, lego, legoPermuted } from './lego.ts';
+import { type ModularSum, modularSum } from './modular-sum.ts';
+import { type Parity, parity } from './parity.ts';
+import { type Polynomial, polynomial } from './polynomial.ts';
 import { reverse, reverseCopy, reverseTwice } from './reverse.ts';
 import { type Scratchpad, writeScratchpad } from './scratchpad.ts';
-import { sortNumbers, sortSymbols } from './sorting.ts';
+import { type Sorting, sortNumbers, sortSymbols } from './sorting.ts';
 import type { LengthTask } from './task.ts';
 
-/**
- * The tasks of the length generalization study (Kazemnejad et al. 2023, arXiv 2305.19466), by name. Each can also write
- * down a problem of one's own, see `writeProblem`.
- */
-export const LENGTH_TASKS = {
+/** What a problem of each task consists of. */
+export interface LengthTaskInstances {
+  readonly addition: Addition;
+  readonly sum: ModularSum;
+  readonly parity: Parity;
+  readonly polynomial: Polynomial;
+  readonly lego: Lego;
+  readonly 'lego-permuted': Lego;
+  readonly 'sort-symbols': Sorting<string>;
+  readonly 'sort-numbers': Sorting<number>;
+  readonly repeat: Sequences;
+  readonly 'repeat-double': Sequences;
+  readonly replace: Sequences;
+  readonly copy: Sequences;
+  readonly 'copy-twice': Sequences;
+  readonly reverse: Sequences;
+  readonly 'reverse-twice': Sequences;
+  readonly 'reverse-copy': Sequences;
+}
+
+export type LengthTaskName = keyof LengthTaskInstances;
+
+/** The tasks of the length generalization study (Kazemnejad et al. 2023, arXiv 2305.19466), by name. */
+export const LENGTH_TASKS: { readonly [N in LengthTaskName]: LengthTask<LengthTaskInstances[N]> } = {
   addition,
   sum: modularSum,
   parity,
@@ -32,13 +51,7 @@ export const LENGTH_TASKS = {
   reverse,
   'reverse-twice': reverseTwice,
   'reverse-copy': reverseCopy,
-} as const;
-
-export type LengthTaskName = keyof typeof LENGTH_TASKS;
-
-/** What a task takes down. */
-export type LengthTaskInstance<N extends LengthTaskName> =
-  (typeof LENGTH_TASKS)[N] extends LengthTask<infer Instance> ? Instance : never;
+};
 
 /** A problem as text: the model reads `prompt` and is to write `target`. */
 export interface LengthProblem {
@@ -91,7 +104,7 @@ export function lengthTask(name: string, options: LengthTaskOptions, rng: Rng): 
 /** One given problem as text. @throws ConfigError as `lengthTask`. */
 export function writeProblem<N extends LengthTaskName>(
   name: N,
-  instance: LengthTaskInstance<N>,
+  instance: LengthTaskInstances[N],
   scratchpad: Scratchpad = false,
 ): LengthProblem {
   return write(name, taskOf(name), instance, scratchpad);
