@@ -1,4 +1,5 @@
 export * from './alibi.ts';
+export { type AttentionDistanceKind, attentionDistance } from './attention-distance.ts';
 export { pixelCoordinates, type ReadOptions, readBasisField, readTriplane, type Triplane } from './basis-fields.ts';
 export { Clex, type ClexOptions } from './clex.ts';
 export {
@@ -15,6 +16,7 @@ export { FourierFeatures } from './fourier-features.ts';
 export { harmonicEmbedding } from './harmonic-embedding.ts';
 export { type Extrapolation, type Inspection, type InspectOptions, inspect } from './inspect.ts';
 export * from './learned-absolute.ts';
+export { meanReciprocalRank } from './mean-reciprocal-rank.ts';
 export * from './nope.ts';
 export { type CoordinateGrid, distinctCells, quantizeCoordinates } from './quantize-coordinates.ts';
 export { ReRope, type ReRopeOptions } from './re-rope.ts';
