@@ -219,6 +219,7 @@ describe('ashlar-language', () => {
     [['--encodings', 'rotary'], /no encoding "rotary"/],
     [['--test-length', '10'], /testLength is 10; it must be above trainLength, 10/],
     [['--task', 'lego', '--train-length', '14'], /maxLength is 28; "lego" goes to 26/],
+    [['--task', 'sum', '--scratchpad', 'input', 'ouptut'], /no part "ouptut"; closest: output/],
     [['--width', '30'], /width is 30.*heads, 4/],
     [['--seeds', '0'], /positive integer/],
   ])('refuses lengths %j', async (args, message) => {

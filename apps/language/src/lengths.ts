@@ -1,4 +1,4 @@
-import { LENGTH_TASKS, type LengthExample, type LengthTaskName, lengthTask } from '@ashlar/data';
+import { LENGTH_TASKS, type LengthExample, type LengthTaskName, lengthTask, type Scratchpad } from '@ashlar/data';
 import { type CausalLM, createModel } from '@ashlar/models';
 import { adamw, chain, clipByGlobalNorm, Optimizer, warmupCosine } from '@ashlar/optim';
 import {
@@ -49,6 +49,8 @@ export interface LengthsOptions {
   count?: number;
   /** Different symbols in tasks that have such. Default 8. */
   symbols?: number;
+  /** Steps to the answer that are to be written too, in tasks that have such. Default false. */
+  scratchpad?: Scratchpad;
   /** Default 32. */
   width?: number;
   /** Default 4. */
@@ -97,20 +99,21 @@ export function lengthGeneralization(options: LengthsOptions = {}): AsyncGenerat
 class Study {
   readonly #draw: DrawExamples;
   readonly #encodings: [string, (setting: EncodingSetting) => PositionEncoding][];
-  readonly #options: Required<Omit<LengthsOptions, 'task' | 'encodings' | 'signal' | 'symbols'>>;
+  readonly #options: Required<Omit<LengthsOptions, 'task' | 'encodings' | 'signal' | 'symbols' | 'scratchpad'>>;
   readonly #minLength: number;
   readonly #signal: AbortSignal | undefined;
 
   constructor(options: LengthsOptions) {
-    const { task = 'repeat', encodings = DEFAULT_ENCODINGS, symbols = 8, signal, ...numbers } = options;
+    const { task = 'repeat', encodings = DEFAULT_ENCODINGS, symbols = 8, scratchpad, signal, ...numbers } = options;
     const trainLength = numbers.trainLength ?? 10;
     this.#options = {
       ...{ trainLength, testLength: 2 * trainLength, steps: 800, seeds: [0, 1, 2], batchSize: 64, count: 100 },
       ...{ width: 32, heads: 4, layers: 2, learningRate: 2e-3 },
       ...Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== undefined)),
     };
-    const { testLength, seeds, width, heads } = this.#options;
-    this.#draw = typeof task === 'string' ? (lengths, rng) => lengthTask(task, { ...lengths, symbols }, rng) : task;
+    const { testLength, seeds, width, heads, learningRate } = this.#options;
+    this.#draw =
+      typeof task === 'string' ? (lengths, rng) => lengthTask(task, { ...lengths, symbols, scratchpad }, rng) : task;
     this.#minLength =
       typeof task === 'string' && Object.hasOwn(LENGTH_TASKS, task)
         ? LENGTH_TASKS[task as LengthTaskName].minLength
@@ -137,6 +140,9 @@ class Study {
       throw new ConfigError(
         `lengths: testLength is ${testLength}; it must be above trainLength, ${trainLength}, or nothing unseen is tested.`,
       );
+    }
+    if (!(learningRate >= 0 && Number.isFinite(learningRate))) {
+      throw new ConfigError(`lengths: learningRate is ${quote(learningRate)}; it must be a number of at least 0.`);
     }
     if (seeds.length === 0) throw new ConfigError('lengths: seeds is empty; give at least one.');
     if (width % heads !== 0)
@@ -327,6 +333,9 @@ function makers(
   if (!Array.isArray(encodings)) {
     return Object.entries(encodings as Readonly<Record<string, OwnEncoding>>).map(([name, own]) => {
       if (typeof own === 'function') return [name, own];
+      if (typeof own !== 'object' || own === null) {
+        throw new ConfigError(`lengths: encoding ${quote(name)} is ${quote(own)}; give an encoding or what makes one.`);
+      }
       if (own instanceof Module && own.trainableParameters().size > 0) {
         throw new ConfigError(`lengths: encoding ${quote(name)} learns; give a function that makes it for each run.`);
       }

@@ -12,7 +12,12 @@ export {
   lengthTask,
   writeProblem,
 } from './length-tasks/length-task.ts';
-export type { Scratchpad, ScratchpadPart, ScratchpadStep } from './length-tasks/scratchpad.ts';
+export {
+  SCRATCHPAD_PARTS,
+  type Scratchpad,
+  type ScratchpadPart,
+  type ScratchpadStep,
+} from './length-tasks/scratchpad.ts';
 export type { LengthTask } from './length-tasks/task.ts';
 export { loadTokenizer } from './load-tokenizer.ts';
 export { type NeedleOptions, type NeedleTask, needleTask } from './needle-task.ts';

@@ -9,8 +9,8 @@ beforeAll(() => setBackend('cpu'));
 const KINDS: AttentionDistanceKind[] = ['symmetric-kl', 'jensen-shannon', 'reversed-jensen-shannon'];
 
 /** Attention to all keys, those after the query too: they must not count. */
-const maps = (heads: number, seq: number, seed: number): Tensor =>
-  tidy(() => softmax(new Rng(seed).normal([heads, seq, seq])));
+const maps = (heads: number, seq: number, seed: number, std = 1): Tensor =>
+  tidy(() => softmax(new Rng(seed).normal([heads, seq, seq], { std })));
 
 const kl = (a: number[], b: number[]): number => a.reduce((all, x, i) => all + x * Math.log(x / b[i]), 0);
 
@@ -49,7 +49,8 @@ describe('attentionDistance', () => {
   });
 
   it.each(KINDS)('%s is differentiable and leaks nothing', (kind) => {
-    const [a, b] = [maps(1, 3, 3), maps(2, 3, 4)];
+    // Nearly uniform: differences of fixed width are no measure of curvature beside small probabilities.
+    const [a, b] = [maps(1, 3, 3, 0.3), maps(2, 3, 4, 0.3)];
     gradCheck((a, b) => attentionDistance(a, b, { kind }), [a, b]);
     expectNoLeak(() => attentionDistance(a, b, { kind }));
   });

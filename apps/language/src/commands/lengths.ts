@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LENGTH_TASKS } from '@ashlar/data';
+import { LENGTH_TASKS, SCRATCHPAD_PARTS, type Scratchpad } from '@ashlar/data';
 import { writeFileAtomic } from '@ashlar/tensor';
 import { Command } from 'commander';
 import { startBackend } from '../backend.ts';
@@ -19,6 +19,7 @@ interface Options {
   batchSize: number;
   count: number;
   symbols: number;
+  scratchpad?: true | string[];
   width: number;
   heads: number;
   layers: number;
@@ -41,6 +42,7 @@ export const lengthsCommand: Command = new Command('lengths')
   .option('--batch-size <n>', 'problems per step', positiveInteger, 64)
   .option('--count <n>', 'problems of each length in the test', positiveInteger, 100)
   .option('--symbols <n>', 'different symbols, in tasks that have such', positiveInteger, 8)
+  .option('--scratchpad [part...]', `write the steps too, all or these parts: ${SCRATCHPAD_PARTS.join(', ')}`)
   .option('--width <n>', 'width of the model', positiveInteger, 32)
   .option('--heads <n>', 'attention heads', positiveInteger, 4)
   .option('--layers <n>', 'blocks', positiveInteger, 2)
@@ -51,7 +53,12 @@ export const lengthsCommand: Command = new Command('lengths')
     const { out, trainLength, testLength = 2 * trainLength, task, encodings } = options;
     const seeds = Array.from({ length: options.seeds }, (_, seed) => seed);
     await startBackend();
-    const events = lengthGeneralization({ ...options, testLength, seeds });
+    const events = lengthGeneralization({
+      ...options,
+      scratchpad: scratchpadOf(options.scratchpad),
+      testLength,
+      seeds,
+    });
     await mkdir(out, { recursive: true });
     const runs: LengthsRun[] = [];
     for await (const event of events) {
@@ -80,6 +87,13 @@ export const lengthsCommand: Command = new Command('lengths')
         `Numbers and picture are in ${out}.\n`,
     );
   });
+
+/** Of `--scratchpad`: all parts that the task has, or those named. */
+function scratchpadOf(parts: true | string[] | undefined): Scratchpad | undefined {
+  if (parts === undefined || parts === true) return parts;
+  const switches = [...SCRATCHPAD_PARTS, ...parts].map((part) => [part, parts.includes(part)]);
+  return Object.fromEntries(switches) as Scratchpad;
+}
 
 const percent = (share: number | null): string => (share === null ? 'refuses' : `${Math.round(100 * share)}%`);
 

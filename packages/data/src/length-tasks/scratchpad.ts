@@ -10,10 +10,10 @@ export interface ScratchpadStep {
   readonly remaining: string;
 }
 
-export const SCRATCHPAD_PARTS = ['input', 'computation', 'output', 'variables', 'remaining'] as const;
+export const SCRATCHPAD_PARTS: readonly ScratchpadPart[] = ['input', 'computation', 'output', 'variables', 'remaining'];
 
-/** A part of each step. */
-export type ScratchpadPart = (typeof SCRATCHPAD_PARTS)[number];
+/** A part of each step, see `ScratchpadStep`. */
+export type ScratchpadPart = keyof ScratchpadStep;
 
 /** Whether to write the steps, and which parts of them; a part that is not named is written. */
 export type Scratchpad = boolean | Readonly<Partial<Record<ScratchpadPart, boolean>>>;
