@@ -161,10 +161,10 @@ describe('ashlar-language', () => {
   });
 
   it('explains itself', async () => {
-    for (const command of ['adapt', 'generate', 'evaluate', 'merge', 'pretrain', 'demo']) {
+    for (const command of ['adapt', 'generate', 'evaluate', 'merge', 'pretrain', 'lengths', 'demo']) {
       const { code, stdout } = await run(command, '--help');
       expect(code).toBe(0);
-      expect(stdout).toMatch(/--seed|--adapter/);
+      expect(stdout).toMatch(/--seeds?|--adapter/);
     }
     expect((await run('adapt', '--help')).stdout).toMatch(/dora .*full/s);
   });
@@ -182,5 +182,50 @@ describe('ashlar-language', () => {
     );
     expect(JSON.parse(await readFile(join(out, 'rope.json'), 'utf8')).similarity).toHaveLength(8);
     expect(await run('inspect', '--encodings', 'rotary')).toMatchObject({ code: 1 });
+  });
+
+  it('measures encodings on problems longer than the trained ones', async () => {
+    const out = join(folder, 'lengths');
+    const tiny = ['--steps', '6', '--seeds', '2', '--batch-size', '4', '--count', '3', '--width', '16', '--heads', '2'];
+    const { code, stdout, stderr } = await run(
+      ...[
+        'lengths',
+        '--encodings',
+        'none',
+        'learned',
+        '--train-length',
+        '4',
+        '--test-length',
+        '9',
+        '--out',
+        out,
+        ...tiny,
+      ],
+    );
+    expect(code, stderr).toBe(0);
+    expect(stderr).toMatch(/\[4\/4\] learned seed 1: up to 4 \d+%, beyond \d+%/);
+    expect(stdout).toMatch(/^ +1 +2 +3 +4 .* 9 +seen +new\nnone( +\d+){9} +\d+% +\d+%\nlearned( +\d+){4}.* -/);
+    const { settings, summary, runs } = JSON.parse(await readFile(join(out, 'lengths.json'), 'utf8'));
+    expect(settings).toMatchObject({ task: 'repeat', trainLength: 4, testLength: 9, seeds: [0, 1] });
+    expect(runs).toHaveLength(4);
+    expect(summary[0].accuracy.map(({ length }: { length: number }) => length)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(await readFile(join(out, 'lengths.svg'), 'utf8')).toMatch(
+      /^<svg [\s\S]*repeat: copying[\s\S]*<path[\s\S]*<\/svg>\n$/,
+    );
+  });
+
+  it.each([
+    [['--task', 'additoin'], /no length task "additoin"; closest: addition/],
+    [['--encodings', 'rotary'], /no encoding "rotary"/],
+    [['--test-length', '10'], /testLength is 10; it must be above trainLength, 10/],
+    [['--task', 'lego', '--train-length', '14'], /maxLength is 28; "lego" goes to 26/],
+    [['--task', 'sum', '--scratchpad', 'input', 'ouptut'], /no part "ouptut"; closest: output/],
+    [['--width', '30'], /width is 30.*heads, 4/],
+    [['--seeds', '0'], /positive integer/],
+  ])('refuses lengths %j', async (args, message) => {
+    const { code, stderr } = await run('lengths', '--out', join(folder, 'none'), ...args);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/^ +at /m);
   });
 });

@@ -6,6 +6,7 @@ import { demoCommand } from './commands/demo.ts';
 import { evaluateCommand } from './commands/evaluate.ts';
 import { generateCommand } from './commands/generate.ts';
 import { inspectCommand } from './commands/inspect.ts';
+import { lengthsCommand } from './commands/lengths.ts';
 import { mergeCommand } from './commands/merge.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
 
@@ -19,6 +20,7 @@ const commands = [
   mergeCommand,
   pretrainCommand,
   inspectCommand,
+  lengthsCommand,
   demoCommand,
 ];
 for (const command of commands) {

@@ -7,6 +7,25 @@ export {
 } from './algorithmic-tasks.ts';
 export { type TrainBpeOptions, trainBpe } from './bpe-trainer.ts';
 export { type EvaluationBatches, type EvaluationBatchesOptions, evaluationBatches } from './evaluation-batches.ts';
+export {
+  exactMatchByLength,
+  extractAnswer,
+  LENGTH_TASKS,
+  type LengthExample,
+  type LengthProblem,
+  type LengthTaskInstances,
+  type LengthTaskName,
+  type LengthTaskOptions,
+  lengthTask,
+  writeProblem,
+} from './length-tasks/length-task.ts';
+export {
+  SCRATCHPAD_PARTS,
+  type Scratchpad,
+  type ScratchpadPart,
+  type ScratchpadStep,
+} from './length-tasks/scratchpad.ts';
+export type { LengthTask } from './length-tasks/task.ts';
 export { loadTokenizer } from './load-tokenizer.ts';
 export { type NeedleOptions, type NeedleTask, needleTask } from './needle-task.ts';
 export { type PackOptions, packTokens, type Tokens } from './pack-tokens.ts';

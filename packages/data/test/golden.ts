@@ -2,8 +2,11 @@ import { type Tensor, tensor2d } from '@ashlar/tensor';
 import { defineGolden, type GoldenJson } from '../../../tooling/golden/src/define-golden.ts';
 import type { JsonTensor } from '../../../tooling/golden/src/golden-json.ts';
 import { type AlgorithmicTask, algorithmicTargets, type ThreeCells, threeCellLabels } from '../src/index.ts';
+import { lengthTasksGolden } from './golden-length-tasks.ts';
 
 export default defineGolden({
+  ...lengthTasksGolden,
+
   /** One row for each input; after `n` numbers (`2 n` for minsum) come scratch nodes, whose target is 0. */
   'positional-attention/task_targets': (_, raw: { [name: string]: GoldenJson }) =>
     Object.fromEntries(

@@ -1,4 +1,5 @@
 export * from './alibi.ts';
+export { type AttentionDistanceKind, attentionDistance } from './attention-distance.ts';
 export { pixelCoordinates, type ReadOptions, readBasisField, readTriplane, type Triplane } from './basis-fields.ts';
 export { Clex, type ClexOptions } from './clex.ts';
 export {
@@ -17,6 +18,7 @@ export { type Extrapolation, type Inspection, type InspectOptions, inspect } fro
 export * from './learned-absolute.ts';
 export { Loope, type LoopeOptions } from './loope.ts';
 export { maskedSinusoidal2d } from './masked-sinusoidal-2d.ts';
+export { meanReciprocalRank } from './mean-reciprocal-rank.ts';
 export * from './nope.ts';
 export { type Cell, gilbertOrder, gilbertPath, hilbertOrder, rasterOrder, zigzagOrder } from './patch-orders.ts';
 export {

@@ -41,6 +41,7 @@ import {
   t5Bucket,
 } from '../src/index.ts';
 import { correctionRange } from '../src/rope-scaling.ts';
+import { attentionDistanceGolden } from './golden-attention-distance.ts';
 import { clexGolden } from './golden-clex.ts';
 import { coordinatesGolden } from './golden-coordinates.ts';
 import { dpeGolden } from './golden-dpe.ts';
@@ -235,6 +236,7 @@ function sincos2d({ width, grid }: { width: number; grid: number }): GoldenOutpu
 }
 
 export default defineGolden({
+  ...attentionDistanceGolden,
   ...clexGolden,
   ...coordinatesGolden,
   ...dpeGolden,

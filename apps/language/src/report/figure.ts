@@ -1,6 +1,7 @@
 import type { Inspection } from '@ashlar/encodings';
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
+import type { LengthsSummary } from '../lengths.ts';
 
 /** One line of a chart: its points in order. */
 export interface Series {
@@ -106,6 +107,55 @@ export function inspectionFigure(title: string, inspection: Inspection): string 
 <g transform="translate(${side} 50)">${line}</g>
 </svg>
 `;
+}
+
+/** Accuracy by length as one SVG, a line for each encoding, the lengths beyond the training shaded. */
+export function lengthsChart(title: string, summary: readonly LengthsSummary[], trainLength: number): string {
+  const points = summary.flatMap(({ encoding, accuracy }) =>
+    accuracy.map(({ length, accuracy: share }) => ({ encoding, length, percent: share === null ? NaN : 100 * share })),
+  );
+  const lengths = points.map(({ length }) => length);
+  const [first, last] = [Math.min(...lengths), Math.max(...lengths)];
+  // Where an encoding refuses a length its line ends; its name stands at the last point that it has.
+  const ends = summary.flatMap(({ encoding }) => {
+    const own = points.filter((point) => point.encoding === encoding && !Number.isNaN(point.percent));
+    return own.slice(-1);
+  });
+  const chart = svgOf({
+    height: HEIGHT - 40,
+    marginRight: 90,
+    x: { label: 'length', domain: [first, last], ticks: Math.min(lengths.length, last - first, 10) },
+    y: { label: 'right answers (%)', domain: [0, 100], grid: true },
+    color: { domain: summary.map(({ encoding }) => encoding) },
+    marks: [
+      Plot.rectX([{}], { x1: trainLength, x2: last, fill: '#f0efe8' }),
+      Plot.lineY(points, { x: 'length', y: 'percent', stroke: 'encoding', strokeWidth: 2, marker: 'dot' }),
+      Plot.text(spread(ends), {
+        x: 'length',
+        y: 'label',
+        text: 'encoding',
+        fill: 'encoding',
+        dx: 9,
+        textAnchor: 'start',
+      }),
+    ],
+  });
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="system-ui, sans-serif">
+<rect width="100%" height="100%" fill="white"/>
+<text x="12" y="22" font-size="15" font-weight="600">${escapeXml(title)}</text>
+<g transform="translate(0 40)">${chart}</g>
+</svg>
+`;
+}
+
+/** Labels of points in percent, moved up so that no two of a length are on top of each other. */
+function spread<P extends { length: number; percent: number }>(points: readonly P[]): (P & { label: number })[] {
+  const placed: (P & { label: number })[] = [];
+  for (const point of points.toSorted((a, b) => a.percent - b.percent)) {
+    const below = placed.filter(({ length }) => length === point.length).map(({ label }) => label + 6);
+    placed.push({ ...point, label: Math.max(point.percent, ...below) });
+  }
+  return placed;
 }
 
 const everyQuarter = (count: number): number[] =>
