@@ -22,7 +22,14 @@ import { gilbertOrder, hilbertOrder, rasterOrder, zigzagOrder } from './patch-or
 import { checkPositions, wholePositions } from './positions.ts';
 import { checkWidth, type SinusoidalLayout, sinusoidalTable } from './sinusoidal.ts';
 
-const ORDERS = { gilbert: gilbertOrder, hilbert: hilbertOrder, raster: rasterOrder, zigzag: zigzagOrder };
+type NamedOrder = 'gilbert' | 'hilbert' | 'raster' | 'zigzag';
+
+const ORDERS: Readonly<Record<NamedOrder, typeof gilbertOrder>> = {
+  gilbert: gilbertOrder,
+  hilbert: hilbertOrder,
+  raster: rasterOrder,
+  zigzag: zigzagOrder,
+};
 
 export interface LoopeOptions {
   /** Rows and columns of patches. */
@@ -30,7 +37,7 @@ export interface LoopeOptions {
   /** Even. */
   readonly dim: number;
   /** When each patch is visited: a curve by name, or a number for each patch row by row. Default `'gilbert'`. */
-  readonly order?: keyof typeof ORDERS | ArrayLike<number>;
+  readonly order?: NamedOrder | ArrayLike<number>;
   /** Whether a small network moves patches by what the picture shows. Default true. */
   readonly contextBias?: boolean;
   /** Pixels on a side of a patch, for the context bias. Default 16. */
