@@ -1,5 +1,5 @@
 import { Rope, T5RelativeBias } from '@ashlar/encodings';
-import { ConfigError, memory, Rng } from '@ashlar/tensor';
+import { ConfigError, memory, Rng, ShapeError } from '@ashlar/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { startBackend } from './backend.ts';
 import { type LengthsEvent, type LengthsOptions, lengthGeneralization, summarizeLengths } from './lengths.ts';
@@ -85,6 +85,7 @@ describe('lengthGeneralization', () => {
     [{ task: 'sums' }, /no length task "sums"; closest: sum/],
     [{ encodings: ['ropes'] }, /no encoding "ropes"; closest: rope/],
     [{ encodings: { mine: 3 as never } }, /mine/],
+    [{ task: () => [] }, /as many problems/],
     [{ testLength: 3 }, /testLength is 3/],
     [{ steps: 0 }, /steps is 0/],
     [{ scratchpad: true }, /"repeat" has none/],
@@ -98,9 +99,16 @@ describe('lengthGeneralization', () => {
     expect(call).toThrow(message);
   });
 
-  it('refuses an encoding that learns as an object', () => {
+  it('refuses an encoding that does not fit the model before it trains the others', async () => {
+    const before = memory().numTensors;
+    const first = lengthGeneralization({ ...TINY, encodings: ['t5', 'rope'], width: 6 }).next();
+    await expect(first).rejects.toThrow(ShapeError);
+    expect(memory().numTensors).toBe(before);
+  });
+
+  it('refuses a module as an object', () => {
     const t5 = new T5RelativeBias({ heads: 2, rng: new Rng(0) });
-    expect(() => lengthGeneralization({ ...TINY, encodings: { t5 } })).toThrow(/"t5" learns; give a function/);
+    expect(() => lengthGeneralization({ ...TINY, encodings: { t5 } })).toThrow(/"t5" is a module; give a function/);
     t5.dispose();
   });
 });

@@ -27,7 +27,7 @@ export type DrawExamples = (
   rng: Rng,
 ) => readonly Pick<LengthExample, 'prompt' | 'target' | 'length'>[];
 
-/** An encoding of one's own; one that learns as a function, since every run needs a new one. */
+/** An encoding of one's own; a module as a function that makes one, since every run needs its own. */
 export type OwnEncoding = PositionEncoding | ((setting: EncodingSetting) => PositionEncoding);
 
 export interface LengthsOptions {
@@ -149,12 +149,19 @@ class Study {
       throw new ConfigError(`lengths: width is ${width}; it must be a multiple of heads, ${heads}.`);
     this.#encodings = makers(encodings);
     this.#signal = signal;
-    this.#draw({ minLength: this.#minLength, maxLength: testLength, count: 1 }, new Rng(0));
+    if (this.#draw({ minLength: this.#minLength, maxLength: testLength, count: 1 }, new Rng(0)).length !== 1) {
+      throw new ConfigError('lengths: the task must draw as many problems as it is asked for.');
+    }
   }
 
   async *run(): AsyncGenerator<LengthsEvent, void, void> {
     for (const seed of this.#options.seeds) {
       const data = this.#data(new Rng(seed).fork('data'));
+      // One that does not fit the model is refused at once, not after the others were trained.
+      for (const [, make] of this.#encodings) {
+        const encoding = make(this.#setting(new Rng(seed), data));
+        if (encoding instanceof Module) encoding.dispose();
+      }
       for (const [encoding, make] of this.#encodings) yield* this.#one(encoding, make, seed, data);
     }
   }
@@ -178,23 +185,28 @@ class Study {
     return { test, vocabulary, trainedTokens: padded(longest(seen)), rng };
   }
 
+  #setting(rng: Rng, { trainedTokens }: Data): EncodingSetting {
+    const { width, heads, layers } = this.#options;
+    return { heads, headDim: width / heads, layers, trainedLength: trainedTokens, rng: rng.fork('encoding') };
+  }
+
   async *#one(
     encoding: string,
     make: (setting: EncodingSetting) => PositionEncoding,
     seed: number,
-    { test, vocabulary, trainedTokens, rng: data }: Data,
+    data: Data,
   ): AsyncGenerator<LengthsEvent, void, void> {
     const { trainLength, steps, batchSize, width, heads, layers, learningRate } = this.#options;
+    const { test, vocabulary, trainedTokens } = data;
     const start = performance.now();
     const rng = new Rng(seed);
-    const setting = { heads, headDim: width / heads, layers, trainedLength: trainedTokens, rng: rng.fork('encoding') };
     const model = createModel(
       {
         ...{ model_type: 'gpt2', vocab_size: vocabulary.size, n_embd: width, n_layer: layers, n_head: heads },
         ...{ n_positions: trainedTokens, activation_function: 'relu', initializer_range: width ** -0.5 },
         ...{ resid_pdrop: 0, embd_pdrop: 0, attn_pdrop: 0 },
       },
-      { rng: rng.fork('model'), encoding: make(setting) },
+      { rng: rng.fork('model'), encoding: make(this.#setting(rng, data)) },
     );
     const parameters = model.trainableParameters();
     const schedule = warmupCosine({
@@ -221,7 +233,7 @@ class Study {
       model.train();
       for (let step = 1; step <= steps; step++) {
         this.#signal?.throwIfAborted();
-        const own = data.fork('train').fork(step);
+        const own = data.rng.fork('train').fork(step);
         const length = own.integer(this.#minLength, trainLength + 1);
         const batch = tensors(this.#draw({ minLength: length, maxLength: length, count: batchSize }, own), vocabulary);
         const loss = update(batch.ids, batch.labels);
@@ -326,7 +338,7 @@ function exactMatch(model: CausalLM, batch: Batch, unseen: boolean): number | nu
   }
 }
 
-/** @throws ConfigError for an unknown name, or an encoding that learns and is given as an object. */
+/** @throws ConfigError for an unknown name, or a module given as an object. */
 function makers(
   encodings: NonNullable<LengthsOptions['encodings']>,
 ): [string, (setting: EncodingSetting) => PositionEncoding][] {
@@ -336,8 +348,10 @@ function makers(
       if (typeof own !== 'object' || own === null) {
         throw new ConfigError(`lengths: encoding ${quote(name)} is ${quote(own)}; give an encoding or what makes one.`);
       }
-      if (own instanceof Module && own.trainableParameters().size > 0) {
-        throw new ConfigError(`lengths: encoding ${quote(name)} learns; give a function that makes it for each run.`);
+      if (own instanceof Module) {
+        throw new ConfigError(
+          `lengths: encoding ${quote(name)} is a module; give a function that makes it for each run.`,
+        );
       }
       return [name, () => own];
     });
