@@ -72,6 +72,7 @@ const ENCODINGS: Record<string, () => PositionEncoding | undefined> = {
       encoder: { dim: 8, heads: 2 },
       maxPosition: 32,
       heads: HEADS,
+      headDim: DIM / HEADS,
       rng: rng.fork('seqpe'),
     }),
 };
