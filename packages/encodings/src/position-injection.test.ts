@@ -15,7 +15,7 @@ describe('PositionInjection', () => {
   it.each(['attn_mul', 'attn_add', 'attn_scalar'] as const)(
     '%s: shapes, gradients, no leak, fewer key heads',
     (mode) => {
-      const injection = injectionOf({ mode, kvHeads: 2 });
+      const injection = injectionOf({ mode, kvHeads: 2, headDim: 2 });
       expect([...stateDict(injection)].map(([name, { shape }]) => [name, shape])).toEqual([
         ['pe_qk.weight', [12, 8]],
         ['pe_qk.bias', [12]],
@@ -34,7 +34,7 @@ describe('PositionInjection', () => {
   );
 
   it('gives the key heads of a group the same positions', () => {
-    const injection = injectionOf({ mode: 'attn_scalar', kvHeads: 1 });
+    const injection = injectionOf({ mode: 'attn_scalar', kvHeads: 1, headDim: 2 });
     const pe = new Rng(3).normal([3, 8], { std: 10 });
     const [pq, pk] = injection.apply(pe);
     expect([pq.shape, pk.shape]).toEqual([
@@ -76,6 +76,7 @@ describe('PositionInjection', () => {
     expect(() => injectionOf({ headDim: 4 })).toThrow(/headDim is 4; in mode 'attn_mul' it must be 2, peDim \/ heads/);
     expect(() => injectionOf({ mode: 'attn_add', perHead: false, headDim: 2 })).toThrow(/must be 8, peDim/);
     expect(() => injectionOf({ mode: 'attn_scalar', headDim: 4 })).not.toThrow();
+    expect(() => injectionOf({ mode: 'attn_scalar' })).toThrow(/headDim is missing/);
     expect(() => injectionOf({ heads: 3 })).toThrow(ConfigError);
     expect(() => injectionOf({ heads: 3, headDim: 2, mode: 'attn_scalar' })).toThrow(/must divide peDim, 8/);
     expect(() => injectionOf({ kvHeads: 3 })).toThrow(/kvHeads is 3; it must divide heads, 4/);

@@ -23,7 +23,7 @@ export interface PositionInjectionOptions {
   readonly heads: number;
   /** Default `heads`. */
   readonly kvHeads?: number;
-  /** Of queries and keys. Default `peDim / heads`. */
+  /** Of queries and keys. Default `peDim / heads`; `attn_scalar`, which they need not fit, has none. */
   readonly headDim?: number;
   /** Whether each head has a part of the vectors, or all of them the whole. Default true. */
   readonly perHead?: boolean;
@@ -55,9 +55,13 @@ export class PositionInjection extends Module<[Tensor, Tensor?], [Tensor, Tensor
   constructor(options: PositionInjectionOptions) {
     super();
     const { mode, peDim, heads, kvHeads = heads, perHead = true, scalarScale = 1, rng } = options;
-    const { init = truncNormal_({ std: 0.02 }), headDim = peDim / heads } = options;
+    const { init = truncNormal_({ std: 0.02 }), headDim = mode === 'attn_scalar' ? Number.NaN : peDim / heads } =
+      options;
     const owner = 'PositionInjection';
     checkChoice(owner, 'mode', mode, ['attn_mul', 'attn_add', 'attn_scalar'] as const);
+    if (Number.isNaN(headDim)) {
+      throw new ConfigError(`${owner}: headDim is missing; attn_scalar needs that of queries and keys to scale by.`);
+    }
     const sizes = { peDim, heads, kvHeads, 'headDim (peDim / heads)': headDim };
     for (const [name, value] of Object.entries(sizes)) checkInteger(owner, name, value);
     checkAbove(owner, 'scalarScale', scalarScale, 0);

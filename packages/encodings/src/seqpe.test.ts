@@ -41,6 +41,7 @@ const seqPe = (options: Partial<SeqPeOptions> = {}): SeqPe =>
     encoder: { dim: 16, heads: 2, layers: 1, dropout: 0 },
     maxPosition: 100,
     heads: HEADS,
+    headDim: HEAD,
     rng: new Rng(7),
     init: normal_({ std: 0.4 }),
     ...options,
@@ -192,6 +193,7 @@ describe('SeqPe', () => {
 
   it('refuses what does not fit', () => {
     expect(() => seqPe({ heads: undefined })).toThrow(/heads/);
+    expect(() => seqPe({ headDim: undefined })).toThrow(/headDim is missing/);
     expect(() => seqPe({ mode: 'rotary' as 'attn_mul' })).toThrow(/'input_add', 'attn_mul', 'attn_add', 'attn_scalar'/);
     expect(() => seqPe({ mode: 'attn_mul', headDim: 8 })).toThrow(/headDim is 8/);
     expect(() => seqPe({ maxPosition: 101, maxDigits: 2 })).toThrow(

@@ -76,7 +76,7 @@ export interface SeqPeOptions
   readonly maxPosition?: number;
   /** Of a coordinate. Default those of the last below `maxPosition`. More of them make room for positions beyond it. */
   readonly maxDigits?: number;
-  /** Of attention; needed in all modes but `'input_add'`. */
+  /** Of attention; needed in all modes but `'input_add'`, and in `'attn_scalar'` so is `headDim`. */
   readonly heads?: number;
   /** How many attention layers have a projection of positions of their own. Default: one that all layers share. */
   readonly layers?: number;

@@ -86,6 +86,7 @@ const ENCODINGS: Record<string, () => PositionEncoding | undefined> = {
       encoder: { dim: 8, heads: 2 },
       maxPosition: 32,
       heads: HEADS,
+      headDim: DIM / HEADS,
       rng: rng.fork('seqpe'),
     }),
 };

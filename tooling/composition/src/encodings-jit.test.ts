@@ -44,6 +44,7 @@ it.each<[string, PositionEncoding]>([
       mode: 'attn_scalar',
       encoder: { dim: 16, heads: 2 },
       heads: 2,
+      headDim: 8,
       init: normal_({ std: 0.3 }),
       rng: new Rng('seqpe'),
     }),

@@ -48,6 +48,7 @@ async function losses(jit: boolean): Promise<number[]> {
     encoder: { dim: 16, heads: 2, dropout: 0 },
     maxPosition: 100,
     heads: 2,
+    headDim: 8,
     training: {
       window: 8,
       shiftRate: 0.5,
@@ -94,7 +95,7 @@ it.each(['attn_mul', 'attn_scalar', 'input_add'] as const)(
         mode,
         encoder: { dim: 32, heads: 2 },
         maxPosition: 1000,
-        ...(mode === 'input_add' ? {} : { heads: 4, kvHeads: 2, layers: 2 }),
+        ...(mode === 'input_add' ? {} : { heads: 4, kvHeads: 2, headDim: 8, layers: 2 }),
         init: normal_({ std: 0.3 }),
         rng: new Rng(seed),
       });
