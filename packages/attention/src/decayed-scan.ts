@@ -37,7 +37,13 @@ interface Carried {
  * @param z `[b, h, n, d]`, or `[b, h, n, 1]` for one clock for all channels; must not fall.
  * @returns `output` `[b, h, n, e]` and the last state `s` `[b, h, d, e]`.
  */
-export function decayedScan(q: Tensor, k: Tensor, v: Tensor, z: Tensor, initial?: Carried): { output: Tensor; s: Tensor } {
+export function decayedScan(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  z: Tensor,
+  initial?: Carried,
+): { output: Tensor; s: Tensor } {
   const [batch, heads, length, width] = q.shape as [number, number, number, number];
   const rows = batch * heads;
   const [values, clocks] = [v.shape[3] as number, z.shape[3] as number];
@@ -48,7 +54,17 @@ export function decayedScan(q: Tensor, k: Tensor, v: Tensor, z: Tensor, initial?
     const inChunks = (x: Tensor, lengthened: Tensor): Tensor =>
       reshape(lengthened, [rows, chunks, chunk, x.shape[3] as number]);
     const [qs, ks, vs] = [q, k, v].map((x) =>
-      inChunks(x, missing === 0 ? x : pad(x, [[0, 0], [0, 0], [0, missing], [0, 0]])),
+      inChunks(
+        x,
+        missing === 0
+          ? x
+          : pad(x, [
+              [0, 0],
+              [0, 0],
+              [0, missing],
+              [0, 0],
+            ]),
+      ),
     );
     const last = slice(z, [0, 0, length - 1, 0], [-1, -1, 1, -1]);
     const zs = inChunks(z, missing === 0 ? z : concat([z, tile(last, [1, 1, missing, 1])], 2));
@@ -59,7 +75,8 @@ export function decayedScan(q: Tensor, k: Tensor, v: Tensor, z: Tensor, initial?
     const starts = slice(bounds, [0, 0, 0, 0], [-1, chunks, -1, -1]);
 
     const own = matMul(mul(ks, exp(sub(zs, ends))), vs, true, false);
-    const before = initial === undefined ? zeros([rows, 1, width, values]) : reshape(initial.s, [rows, 1, width, values]);
+    const before =
+      initial === undefined ? zeros([rows, 1, width, values]) : reshape(initial.s, [rows, 1, width, values]);
     const decays = reshape(exp(sub(starts, ends)), [rows, chunks, clocks, 1]);
     const one = onesLike(slice(decays, [0, 0, 0, 0], [-1, 1, -1, -1]));
     const [, states] = associativeScan(

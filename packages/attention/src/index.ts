@@ -1,6 +1,7 @@
 export { additiveRecurrence, type RecurrenceState } from './additive-recurrence.ts';
 export { AttentionRefinement, keepSteps, type RefinementInput } from './attention-refinement.ts';
 export { CoverageDecoder, type CoverageDecoderOptions, type CoverageInput } from './coverage-decoder.ts';
+export { type LinearAttentionOptions, linearAttention } from './linear-attention.ts';
 export { oneScanAttention } from './one-scan-attention.ts';
 export {
   type ImageMemory,

@@ -1,4 +1,16 @@
-import { cast, einsum, mul, reshape, ShapeError, silu, softmax, sub, type Tensor, tidy, transpose } from '@ashlar/tensor';
+import {
+  cast,
+  einsum,
+  mul,
+  reshape,
+  ShapeError,
+  silu,
+  softmax,
+  sub,
+  type Tensor,
+  tidy,
+  transpose,
+} from '@ashlar/tensor';
 import { ABSENT } from './additive-recurrence.ts';
 
 /**
