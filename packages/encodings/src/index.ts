@@ -16,6 +16,8 @@ export { harmonicEmbedding } from './harmonic-embedding.ts';
 export { type Extrapolation, type Inspection, type InspectOptions, inspect } from './inspect.ts';
 export * from './learned-absolute.ts';
 export { maskedSinusoidal2d } from './masked-sinusoidal-2d.ts';
+export { type LrpeForm, MdLrpe, type MdLrpeOptions } from './md-lrpe.ts';
+export { MdTpe, Tpe, type TpeOptions } from './md-tpe.ts';
 export * from './nope.ts';
 export * from './position-forest.ts';
 export * from './positional-scores.ts';

@@ -44,6 +44,7 @@ import { correctionRange } from '../src/rope-scaling.ts';
 import { clexGolden } from './golden-clex.ts';
 import { coordinatesGolden } from './golden-coordinates.ts';
 import { dpeGolden } from './golden-dpe.ts';
+import { lightnetGolden } from './golden-lightnet.ts';
 import { posformerGolden } from './golden-posformer.ts';
 
 /** The name of its table in a state dict, and so in the golden files. */
@@ -236,6 +237,7 @@ export default defineGolden({
   ...clexGolden,
   ...coordinatesGolden,
   ...dpeGolden,
+  ...lightnetGolden,
   ...posformerGolden,
 
   'length-generalization/attention': attention,
