@@ -33,7 +33,7 @@ export interface RecurrenceState {
  * key channel. Instead of multiplying decays it adds up weights: the state is a mean over all tokens so far. Exact, of cost
  * linear in `n`; logits of any size that float32 holds do not overflow.
  *
- * Source: LightNet, "You Only Scan Once: Efficient Multi-dimension Sequential Modeling with LightNet" (2024).
+ * Source: LightNet, "You Only Scan Once: Efficient Multi-dimension Sequential Modeling with LightNet" (2024, arXiv 2405.21022).
  * @param q, k, g `[b, h, n, d]`. @param v `[b, h, n, e]`.
  * @returns `output` `[b, h, n, e]` and the state to go on from.
  * @throws ShapeError if the shapes do not fit.

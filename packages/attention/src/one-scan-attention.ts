@@ -19,7 +19,7 @@ import { ABSENT } from './additive-recurrence.ts';
  *
  * `reconstructed`: the limit of the causal layer in which every token sees the last sum.
  *
- * Source: "You Only Scan Once: Efficient Multi-dimension Sequential Modeling with LightNet" (2024).
+ * Source: "You Only Scan Once: Efficient Multi-dimension Sequential Modeling with LightNet" (2024, arXiv 2405.21022).
  * @param q, k `[b, n, h, d]`. @param v `[b, n, h, e]`.
  * @param options.mask `[b, n]`, 1 or true for tokens to keep. Where a row keeps none, the result is 0.
  * @returns `[b, n, h, e]`.

@@ -53,7 +53,7 @@ export interface MdLrpeOptions {
  * the cosine form `ceil(d / m)`, so that `q~_i . k~_j = sum_c q_c k_c cos(theta_c (s_i - s_j))`; of the rotary form, which is
  * `reconstructed`, `d / 2m`.
  *
- * Source: "You Only Scan Once: Efficient Multi-dimension Sequential Modeling with LightNet" (2024); LRPE: Qin et al. 2023,
+ * Source: "You Only Scan Once: Efficient Multi-dimension Sequential Modeling with LightNet" (2024, arXiv 2405.21022); LRPE: Qin et al. 2023,
  * arXiv 2307.09270.
  */
 export class MdLrpe extends Module<[Tensor, Tensor]> implements PositionEncoding {

@@ -46,7 +46,7 @@ export interface TpeOptions {
  * Starts from `q = k = 1` and `log_decay = 0`. With a residual (of `MdTpe`) the linear map starts at zero, as in the author's
  * code; without one nothing would pass then, so it starts Xavier-uniform with gain 0.01.
  *
- * Source: "You Only Scan Once: Efficient Multi-dimension Sequential Modeling with LightNet" (2024).
+ * Source: "You Only Scan Once: Efficient Multi-dimension Sequential Modeling with LightNet" (2024, arXiv 2405.21022).
  */
 export class Tpe extends Module {
   readonly dim: number;
