@@ -7,6 +7,7 @@ export {
   type LightNetInput,
   type LightNetState,
 } from './lightnet-attention.ts';
+export { LightNetBlock } from './lightnet-block.ts';
 export { type LinearAttentionOptions, linearAttention } from './linear-attention.ts';
 export { oneScanAttention } from './one-scan-attention.ts';
 export {
