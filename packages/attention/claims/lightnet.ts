@@ -13,7 +13,6 @@ import {
   equal,
   gather,
   jit,
-  logSigmoid,
   lossAndGrads,
   Module,
   max,
@@ -30,6 +29,7 @@ import {
   sigmoid,
   silu,
   slice,
+  softplus,
   sub,
   type Tensor,
   tensor1d,
@@ -71,11 +71,11 @@ class TwoScans extends Module {
     const positions = range(0, x.shape[1] as number, 1, 'int32');
     const keys = sub(1, sigmoid(f));
     const [qs, ks] = this.#encoding?.rotate?.(silu(q), keys, positions, positions, { layer: 0 }) ?? [silu(q), keys];
-    const logDecays = logSigmoid(f);
-    const wide = qs.shape[3] === f.shape[3] ? logDecays : concat([logDecays, logDecays], 3);
+    const rates = softplus(neg(f)); // -log sigmoid(f)
+    const wide = qs.shape[3] === f.shape[3] ? rates : concat([rates, rates], 3);
     const scan = (tensors: Tensor[]): Tensor => {
-      const [q, k, v, decays] = tensors;
-      return decayedScan(q, k, v, neg(cumsum(decays, 2))).output;
+      const [q, k, v, rates] = tensors;
+      return decayedScan(q, k, v, cumsum(rates, 2)).output;
     };
     const turned = (x: Tensor): Tensor => reverse(x, 2);
     const all = [qs, ks, v, wide];

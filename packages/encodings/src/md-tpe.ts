@@ -4,7 +4,6 @@ import {
   ConfigError,
   concat,
   exp,
-  logSigmoid,
   Module,
   matMul,
   mul,
@@ -17,6 +16,7 @@ import {
   reshape,
   ShapeError,
   slice,
+  softplus,
   sum,
   type Tensor,
   tensor2d,
@@ -85,7 +85,7 @@ export class Tpe extends Module {
     if (x.rank !== 3 || x.shape[2] !== dim)
       throw new ShapeError(`Tpe takes tokens [batch, n, ${dim}], not [${x.shape}].`);
     const w = this.log_decay.value;
-    const logDecay = this.decay === 'sigmoid' ? logSigmoid(w) : neg(exp(w));
+    const logDecay = neg(this.decay === 'sigmoid' ? softplus(neg(w)) : exp(w));
     const scale = sum(reshape(mul(this.q.value, this.k.value), [heads, -1]), 1, true);
     const byHead = transpose(reshape(x, [batch, length, heads, -1]), [2, 1, 0, 3]);
     const summed = decayedSum(reshape(byHead, [heads, length, -1]), reshape(logDecay, [heads, 1, 1]));

@@ -22,6 +22,7 @@ import {
   Dpe,
   DualChunk,
   LearnedAbsolute,
+  MdLrpe,
   Nope,
   PositionalScores,
   ReRope,
@@ -57,6 +58,8 @@ const encodings: [string, () => PositionEncoding][] = [
   ['ReRope', () => new ReRope({ headDim: DIM, window: 3 })],
   ['ReRope, leaky', () => new ReRope({ headDim: DIM, window: 3, group: 2.5 })],
   ['DualChunk', () => new DualChunk({ headDim: DIM, chunkSize: 3, localWindow: 1 })],
+  ['MdLrpe', () => new MdLrpe({ headDim: DIM })],
+  ['MdLrpe, rotary, learned', () => new MdLrpe({ headDim: DIM, heads: HEADS, form: 'rotary', trainable: true })],
   ['Alibi', () => new Alibi({ heads: HEADS })],
   ['T5RelativeBias', () => new T5RelativeBias({ heads: HEADS, rng: rng.fork('t5') })],
 ];
