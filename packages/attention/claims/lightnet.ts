@@ -43,7 +43,8 @@ import { LightNetAttention, LightNetBlock } from '../src/index.ts';
 
 const [GRID, DIM, HEADS, BLOCKS, HIDDEN] = [[4, 4], 32, 2, 2, 64];
 const [TRAIN, BATCH, STEPS, WARMUP, RATE, DECAY] = [1200, 64, 500, 30, 3e-3, 0.01];
-const INIT = xavierUniform_({ gain: 0.01 });
+/** Of the blocks' projections: the author's, and the usual one, measured beside it. Their last layers start at zero. */
+const GAINS = { accuracy: 0.01, 'accuracy with gain 1': 1 };
 
 const ARMS = {
   'one scan, MD-TPE and MD-LRPE': { tpe: true, lrpe: true, scans: 1 },
@@ -93,14 +94,20 @@ class Classifier extends Module {
   readonly norm = new RMSNorm(DIM, { eps: 1e-5 / DIM });
   readonly head: Linear;
 
-  constructor({ tpe, lrpe, scans }: { tpe: boolean; lrpe: boolean; scans: number }, rng: Rng) {
+  constructor({ tpe, lrpe, scans }: { tpe: boolean; lrpe: boolean; scans: number }, gain: number, rng: Rng) {
     super();
     this.embed = new Linear(4, DIM, { rng: rng.fork('embed') });
     if (tpe) this.tpe = new MdTpe({ dim: DIM, heads: HEADS, axes: [-2, -3], residual: true, rng: rng.fork('tpe') });
     const layers = Array.from({ length: BLOCKS }, (_, i) => i);
     this.lrpe = lrpe ? layers.map(() => new MdLrpe({ headDim: DIM / HEADS, heads: HEADS, gridShape: GRID })) : [];
     this.blocks = layers.map((i) => {
-      const options = { dim: DIM, heads: HEADS, hidden: HIDDEN, init: INIT, rng: rng.fork(`block ${i}`) };
+      const options = {
+        dim: DIM,
+        heads: HEADS,
+        hidden: HIDDEN,
+        init: xavierUniform_({ gain }),
+        rng: rng.fork(`block ${i}`),
+      };
       return new LightNetBlock({ ...options, causal: false, encoding: this.lrpe[i] });
     });
     this.head = new Linear(DIM, 10, { rng: rng.fork('head') });
@@ -271,7 +278,8 @@ export default defineClaim({
     'mean over seeds one scan with MD-TPE and MD-LRPE beats no encodings by more than 15 points, each encoding alone by more ' +
     'than 2, and is within 3 points of multiplicative decay in two scans at less than half of its step time. Permuted tokens ' +
     'leave the output without encodings as it is, the causal output at t is one scan over t tokens (no sink), a pass is the ' +
-    'recurrence token by token (each to 1e-5), and twice the tokens take less than 3 times as long.',
+    'recurrence token by token (each to 1e-5), and twice the tokens take less than 3 times as long. Projections start as in the ' +
+    "author's code, with gain 0.01; measured beside it: with gain 1.",
   baselines: [BARE, LRPE_ALONE, TPE_ALONE, TWO_SCANS],
   seeds: [0, 1, 2],
 
@@ -280,13 +288,19 @@ export default defineClaim({
     const { train: examples, test } = stratified(rng.fork('split'));
     const results: Record<string, number> = {};
     for (const [row, arm] of Object.entries(ARMS)) {
-      const model = new Classifier(arm, rng.fork('model'));
-      results[`${row}/ms a step`] = train(model, examples, rng.fork('batches'));
-      results[`${row}/accuracy %`] = accuracy(model, test);
-      results[`${row}/parameters`] = model.parameters().reduce((sum, { size }) => sum + size, 0);
-      if (row === BARE) results[`${row}/permuted tokens`] = permuted(model, test, rng.fork('order'));
-      log(`${row}: ${results[`${row}/accuracy %`].toFixed(1)}%, ${results[`${row}/ms a step`].toFixed(1)} ms a step`);
-      model.dispose();
+      for (const [column, gain] of Object.entries(GAINS)) {
+        const model = new Classifier(arm, gain, rng.fork('model'));
+        const time = train(model, examples, rng.fork('batches'));
+        const percent = accuracy(model, test);
+        results[`${row}/${column} %`] = percent;
+        if (column === 'accuracy') {
+          results[`${row}/ms a step`] = time;
+          results[`${row}/parameters`] = model.parameters().reduce((sum, { size }) => sum + size, 0);
+          if (row === BARE) results[`${row}/permuted tokens`] = permuted(model, test, rng.fork('order'));
+        }
+        log(`${row}, gain ${gain}: ${percent.toFixed(1)}%, ${time.toFixed(1)} ms a step`);
+        model.dispose();
+      }
     }
     const { causal, recurrent } = structure(rng.fork('structure'));
     results[`${METHOD}/causal - one scan`] = causal;
