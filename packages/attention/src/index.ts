@@ -1,5 +1,15 @@
+export { additiveRecurrence, type RecurrenceState } from './additive-recurrence.ts';
 export { AttentionRefinement, keepSteps, type RefinementInput } from './attention-refinement.ts';
 export { CoverageDecoder, type CoverageDecoderOptions, type CoverageInput } from './coverage-decoder.ts';
+export {
+  LightNetAttention,
+  type LightNetAttentionOptions,
+  type LightNetInput,
+  type LightNetState,
+} from './lightnet-attention.ts';
+export { LightNetBlock } from './lightnet-block.ts';
+export { type LinearAttentionOptions, linearAttention } from './linear-attention.ts';
+export { oneScanAttention } from './one-scan-attention.ts';
 export {
   type ImageMemory,
   type PosformerDecoderOptions,

@@ -18,6 +18,8 @@ export { type Extrapolation, type Inspection, type InspectOptions, inspect } fro
 export * from './learned-absolute.ts';
 export { Loope, type LoopeOptions } from './loope.ts';
 export { maskedSinusoidal2d } from './masked-sinusoidal-2d.ts';
+export { type LrpeForm, MdLrpe, type MdLrpeOptions } from './md-lrpe.ts';
+export { MdTpe, Tpe, type TpeOptions } from './md-tpe.ts';
 export { meanReciprocalRank } from './mean-reciprocal-rank.ts';
 export * from './nope.ts';
 export { type Cell, gilbertOrder, gilbertPath, hilbertOrder, rasterOrder, zigzagOrder } from './patch-orders.ts';

@@ -45,6 +45,7 @@ import { attentionDistanceGolden } from './golden-attention-distance.ts';
 import { clexGolden } from './golden-clex.ts';
 import { coordinatesGolden } from './golden-coordinates.ts';
 import { dpeGolden } from './golden-dpe.ts';
+import { lightnetGolden } from './golden-lightnet.ts';
 import { loopeGolden } from './golden-loope.ts';
 import { posformerGolden } from './golden-posformer.ts';
 import { seqpeGolden } from './golden-seqpe.ts';
@@ -241,6 +242,7 @@ export default defineGolden({
   ...coordinatesGolden,
   ...dpeGolden,
   ...loopeGolden,
+  ...lightnetGolden,
   ...posformerGolden,
   ...seqpeGolden,
 

@@ -37,7 +37,7 @@ export interface AttendOptions {
    * that a bool mask lets see nothing gets a finite, meaningless result.
    */
   mask?: Tensor;
-  /** What the products of queries and keys are multiplied by. Default `1 / sqrt(headDim)`. */
+  /** What the products of queries and keys are multiplied by. Default `1 / sqrt(headDim)`, of `q` before the encoding. */
   scale?: number;
   /** Applied to the attention weights. */
   dropout?: Module;
@@ -71,7 +71,9 @@ export function attend(q: Tensor, k: Tensor, v: Tensor, options: AttendOptions =
     const products = (): Tensor => {
       const [qs, ks] = encoding?.rotate?.(q, k, qPositions, kPositions, context) ?? [q, k];
       const scaled = mul(qs, options.scale ?? 1 / Math.sqrt(headDim));
-      return reshape(matMul(reshape(scaled, [...grouped, headDim]), ks, false, true), [batch, heads, queries, keys]);
+      // An encoding may return both wider than they were.
+      const rows = reshape(scaled, [...grouped, scaled.shape[3] as number]);
+      return reshape(matMul(rows, ks, false, true), [batch, heads, queries, keys]);
     };
     const logits =
       encoding?.scores?.(q, repeatInterleave(k, heads / kvHeads, 1), qPositions, kPositions, context) ?? products();

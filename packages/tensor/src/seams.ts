@@ -19,7 +19,8 @@ export interface PositionEncoding {
   /** Added to the tokens before the first block. `[seq, dim]`. */
   embed?(positions: Tensor): Tensor;
   /**
-   * Acts on queries `[batch, heads, q, headDim]` and keys `[batch, kvHeads, k, headDim]`; returns both in the same shape.
+   * Acts on queries `[batch, heads, q, headDim]` and keys `[batch, kvHeads, k, headDim]`; returns both in the same shape,
+   * or both with the same other number of channels.
    */
   rotate?(q: Tensor, k: Tensor, qPositions: Tensor, kPositions: Tensor, context: EncodingContext): [Tensor, Tensor];
   /** Added to the attention logits, after their scaling. `[heads, q, k]`. */

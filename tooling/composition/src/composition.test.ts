@@ -7,6 +7,7 @@ import {
   Clex,
   Dpe,
   LearnedAbsolute,
+  MdLrpe,
   Nope,
   PositionalScores,
   Rope,
@@ -78,6 +79,7 @@ const ENCODINGS: Record<string, () => PositionEncoding | undefined> = {
     new Rope({ headDim: DIM / HEADS, scaling: { rope_type: 'dynamic', factor: 2 }, maxPositions: 4 }),
   CLEX: () => new Clex({ headDim: DIM / HEADS, originalLength: 32, stepSize: 0.5, rng: rng.fork('clex') }),
   DPE: () => new Dpe({ headDim: DIM / HEADS, window: 2, scales: [2, 1] }),
+  'MD-LRPE': () => new MdLrpe({ headDim: DIM / HEADS }),
   ALiBi: () => new Alibi({ heads: HEADS }),
   'T5 bias': () => new T5RelativeBias({ heads: HEADS, rng: rng.fork('t5') }),
   SeqPE: () =>

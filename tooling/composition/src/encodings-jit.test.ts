@@ -1,5 +1,5 @@
 import '@ashlar/backend-ort';
-import { Clex, Dpe, DualChunk, PositionalScores, ReRope, SelfExtend, SeqPe } from '@ashlar/encodings';
+import { Clex, Dpe, DualChunk, MdLrpe, PositionalScores, ReRope, SelfExtend, SeqPe } from '@ashlar/encodings';
 import { type CausalLM, createModel } from '@ashlar/models';
 import { normal_ } from '@ashlar/nn';
 import { jit, moduleState, type PositionEncoding, Rng, setBackend, type Tensor } from '@ashlar/tensor';
@@ -25,6 +25,7 @@ it.each<[string, PositionEncoding]>([
   ['SelfExtend', new SelfExtend({ headDim: 8, window: 4, group: 2 })],
   ['ReRope', new ReRope({ headDim: 8, window: 4, trainedLength: 6 })],
   ['DualChunk', new DualChunk({ headDim: 8, chunkSize: 6, localWindow: 2 })],
+  ['MdLrpe', new MdLrpe({ headDim: 8 })],
   ['PositionalScores', new PositionalScores({ maxPositions: 12, heads: 2, dim: 4, layers: 2, rng: new Rng('tables') })],
   [
     'SeqPe, attn_mul',
