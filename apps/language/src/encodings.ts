@@ -5,6 +5,7 @@ import {
   DualChunk,
   LearnedAbsolute,
   Loope,
+  MdLrpe,
   Nope,
   PositionalScores,
   ReRope,
@@ -45,6 +46,7 @@ const seqpe = (axes: number): NamedEncoding['make'] => {
       encoder: { dim: heads * headDim, heads },
       axes,
       heads,
+      headDim,
       layers,
       maxPosition: Math.max(2 ** axes, (8 * trainedLength) ** axes),
       rng,
@@ -72,6 +74,10 @@ export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
   t5: {
     description: 'a learned bias by bucket of distance',
     make: ({ heads, rng }) => new T5RelativeBias({ heads, rng }),
+  },
+  lrpe: {
+    description: 'cosines and sines of relative positions (MD-LRPE)',
+    make: ({ headDim }) => new MdLrpe({ headDim }),
   },
   alibi: { description: 'a penalty linear in the distance', make: ({ heads }) => new Alibi({ heads }) },
   rope: { description: 'rotation', make: ({ headDim }) => new Rope({ headDim }) },
@@ -117,6 +123,10 @@ export const PATCH_ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
     make: ({ heads, headDim }) => new Sinusoidal2d({ dim: heads * headDim }),
   },
   rope2d: { description: 'rotation by rows and columns', make: ({ headDim }) => new Rope({ headDim, axes: 2 }) },
+  lrpe2d: {
+    description: 'cosines and sines of relative rows and columns (MD-LRPE)',
+    make: ({ headDim }) => new MdLrpe({ headDim, axes: 2 }),
+  },
   seqpe2d: { description: 'rows and columns read digit by digit', make: seqpe(2) },
   loope: {
     description: 'sines and cosines along the Gilbert curve',
