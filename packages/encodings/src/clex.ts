@@ -1,5 +1,6 @@
 import {
   add,
+  Buffer,
   ConfigError,
   cos,
   currentTrace,
@@ -8,6 +9,7 @@ import {
   Module,
   matMul,
   mul,
+  noGrad,
   odeSolve,
   Parameter,
   type PositionEncoding,
@@ -19,9 +21,9 @@ import {
   slice,
   type Tensor,
   tanh,
-  tensor,
   tensor1d,
   tidy,
+  zeros,
 } from '@ashlar/tensor';
 import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import { checkPositions, lengthOf } from './positions.ts';
@@ -72,6 +74,8 @@ export class Clex extends Module<[readonly number[]]> implements PositionEncodin
   readonly up: Parameter;
   /** `[hiddenFactor headDim, headDim / 2]`. */
   readonly down: Parameter;
+  /** The frequencies of all scales for the weights last seen in eval mode, `[maxFactor, headDim / 2]`. */
+  readonly known: Buffer;
   readonly headDim: number;
   readonly originalLength: number;
   readonly base: number;
@@ -82,7 +86,7 @@ export class Clex extends Module<[readonly number[]]> implements PositionEncodin
   readonly logScale: boolean;
   readonly layout: RotaryLayout;
   #factor: number | undefined;
-  #known: { readonly up: Tensor; readonly down: Tensor; readonly frequencies: Float32Array } | undefined;
+  #known: { readonly up: Tensor; readonly down: Tensor } | undefined;
 
   /** @throws ConfigError for an option out of range, ShapeError if the channels cannot be paired. */
   constructor(options: ClexOptions) {
@@ -104,7 +108,9 @@ export class Clex extends Module<[readonly number[]]> implements PositionEncodin
     const shape: [number, number] = [headDim / 2, hidden];
     this.up = new Parameter({ shape, init: () => rng.uniform(shape, { low: -high, high }) });
     const back: [number, number] = [hidden, headDim / 2];
-    this.down = new Parameter({ shape: back, init: () => tensor(new Float32Array(hidden * (headDim / 2)), back) });
+    this.down = new Parameter({ shape: back, init: () => zeros(back) });
+    const scales: [number, number] = [maxFactor, headDim / 2];
+    this.known = new Buffer({ shape: scales, init: () => zeros(scales) }, { persistent: false });
     this.headDim = headDim;
     this.originalLength = originalLength;
     this.base = base;
@@ -222,10 +228,10 @@ export class Clex extends Module<[readonly number[]]> implements PositionEncodin
     // Weights are replaced and never written into, so their tensors tell whether they have changed.
     if (this.#known?.up !== up || this.#known.down !== down) {
       const times = Array.from({ length: this.maxFactor }, (_, i) => i + 1);
-      const frequencies = tidy(() => this.frequencies(times).dataSync<'float32'>());
-      this.#known = { up, down, frequencies };
+      this.known.assign(noGrad(() => this.frequencies(times)));
+      this.#known = { up, down };
     }
-    return tensor1d(this.#known.frequencies.slice((factor - 1) * pairs, factor * pairs));
+    return tidy(() => reshape(slice(this.known.stored, [factor - 1, 0], [1, -1]), [pairs]));
   }
 
   #checkFactor(factor: number): void {

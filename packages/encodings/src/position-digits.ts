@@ -16,6 +16,7 @@ import {
   sub,
   sum,
   type Tensor,
+  tensor,
   tensor1d,
   tidy,
   tril,
@@ -132,4 +133,12 @@ export function checkPlaces(owner: string, positions: Tensor, options: PositionD
     );
   }
   return values;
+}
+
+/**
+ * Coordinates that have been looked at, as a tensor of their own: positions that go to a GPU could not be read there again at
+ * once.
+ */
+export function placesOf(values: ArrayLike<number>, shape: number[]): Tensor {
+  return tensor(Int32Array.from(values), shape, 'int32');
 }

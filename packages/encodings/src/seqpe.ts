@@ -24,7 +24,7 @@ import {
   zeros,
 } from '@ashlar/tensor';
 import { checkChoice, checkInteger, checkShare } from './options.ts';
-import { checkPlaces } from './position-digits.ts';
+import { checkPlaces, placesOf } from './position-digits.ts';
 import { PositionInjection, type PositionInjectionOptions } from './position-injection.ts';
 import {
   type ContrastivePositionLossOptions,
@@ -169,12 +169,14 @@ export class SeqPe extends Module<[Tensor]> implements PositionEncoding {
    */
   override forward(positions: Tensor): Tensor {
     const values = checkPlaces('SeqPe', positions, this.encoder);
-    if (!this.training) return this.#remembered(values) ?? this.encoder.apply(positions, { checked: true });
-    if (this.origin === undefined) return this.encoder.apply(positions, { checked: true });
-    this.#checkInside(values);
+    const known = this.training ? undefined : this.#remembered(values);
+    if (known !== undefined) return known;
+    const { origin } = this;
+    const shifts = this.training && origin !== undefined;
+    if (shifts) this.#checkInside(values);
     return tidy(() => {
-      const places = reshape(cast(positions, 'int32'), [-1, this.#space.axes]);
-      return this.encoder.apply(add(places, (this.origin as Buffer).stored), { checked: true });
+      const places = placesOf(values, [values.length / this.#space.axes, this.#space.axes]);
+      return this.encoder.apply(shifts ? add(places, origin.stored) : places, { checked: true });
     });
   }
 
@@ -227,7 +229,7 @@ export class SeqPe extends Module<[Tensor]> implements PositionEncoding {
   remember(positions: Tensor): void {
     if (this.training) throw new ConfigError('SeqPe: remember is for evaluation; call eval() before it.');
     const values = checkPlaces('SeqPe', positions, this.encoder);
-    const vectors = this.encoder.apply(positions, { checked: true });
+    const vectors = tidy(() => this.encoder.apply(placesOf(values, positions.shape), { checked: true }));
     const data = vectors.dataSync<'float32'>();
     vectors.dispose();
     const { outDim } = this.encoder;

@@ -30,7 +30,14 @@ import {
   tile,
 } from '@ashlar/tensor';
 import { checkAbove, checkChoice, checkInteger } from './options.ts';
-import { checkDigits, checkPlaces, type DigitMaskOptions, digitAttentionMask, digitsOf } from './position-digits.ts';
+import {
+  checkDigits,
+  checkPlaces,
+  type DigitMaskOptions,
+  digitAttentionMask,
+  digitsOf,
+  placesOf,
+} from './position-digits.ts';
 
 export interface SequentialPositionEncoderOptions extends DigitMaskOptions {
   /** Width. */
@@ -169,9 +176,9 @@ export class SequentialPositionEncoder extends Module<[Tensor, { readonly checke
    * @throws as `positionDigits`.
    */
   override forward(positions: Tensor, options: { readonly checked?: boolean } = {}): Tensor {
-    if (!options.checked) checkPlaces('SequentialPositionEncoder', positions, this);
+    const values = options.checked ? undefined : checkPlaces('SequentialPositionEncoder', positions, this);
     return tidy(() => {
-      const { digits, mask } = digitsOf(positions, this);
+      const { digits, mask } = digitsOf(values === undefined ? positions : placesOf(values, positions.shape), this);
       const tokens = add(this.token_of_seqpe_embed.apply(digits), this.#slots());
       const [seq, , dim] = tokens.shape as [number, number, number];
       const summary = this.cls_token_embed && tile(this.cls_token_embed.value, [seq, 1, 1]);
