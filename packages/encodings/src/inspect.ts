@@ -104,7 +104,9 @@ function byDistance(
     const keys = causal ? places.slice(0, i + 1) : places;
     for (const [j, key] of keys.entries()) {
       const offset = String(key.map((coordinate, axis) => coordinate - query[axis]));
-      groups.set(offset, [...(groups.get(offset) ?? []), similarity[i][j]]);
+      const group = groups.get(offset);
+      if (group === undefined) groups.set(offset, [similarity[i][j]]);
+      else group.push(similarity[i][j]);
     }
     const distances = keys.map((key) => Math.hypot(...key.map((coordinate, axis) => coordinate - query[axis])));
     if (keys.length > 2) falls.push(-rankCorrelation(distances, similarity[i].slice(0, keys.length)));
