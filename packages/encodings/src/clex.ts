@@ -15,6 +15,7 @@ import {
   type PositionEncoding,
   type Rng,
   reshape,
+  rotaryEmbedding,
   ShapeError,
   silu,
   sin,
@@ -29,7 +30,6 @@ import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import { checkPositions, lengthOf } from './positions.ts';
 import type { RotaryLayout } from './rope.ts';
 import { ropeFrequencies } from './rope-scaling.ts';
-import { rotatePairs } from './rotate-pairs.ts';
 
 export interface ClexOptions {
   /** Channels of a head, an even number of at least 4. */
@@ -200,18 +200,15 @@ export class Clex extends Module<[readonly number[]]> implements PositionEncodin
 
   #turn(x: Tensor, positions: Tensor, frequencies: Tensor): Tensor {
     checkPositions('Clex', positions);
-    const [batch, heads, seq, headDim] = x.shape as [number, number, number, number];
+    const [, , seq, headDim] = x.shape as [number, number, number, number];
     if (x.rank !== 4 || headDim !== this.headDim || seq !== positions.shape[0]) {
       throw new ShapeError(
         `Clex: needs [batch, heads, ${positions.shape[0]}, ${this.headDim}] for its headDim and ` +
           `${positions.shape[0]} positions, not [${x.shape}].`,
       );
     }
-    const halves = this.layout === 'half';
-    const pairs = headDim / 2;
-    const angles = reshape(mul(reshape(positions, [-1, 1]), frequencies), [seq, ...(halves ? [1, pairs] : [pairs, 1])]);
-    const view = reshape(x, [batch * heads, seq, ...(halves ? [2, pairs] : [pairs, 2])]);
-    return reshape(rotatePairs(view, halves ? 2 : 3, cos(angles), sin(angles)), x.shape);
+    const angles = mul(reshape(positions, [-1, 1]), frequencies);
+    return rotaryEmbedding(x, cos(angles), sin(angles), { interleaved: this.layout === 'interleaved' });
   }
 
   #plain(): Float32Array {

@@ -4,6 +4,7 @@ import {
   mul,
   type PositionEncoding,
   reshape,
+  rotaryEmbedding,
   ShapeError,
   type Tensor,
   tensor,
@@ -14,7 +15,6 @@ import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import { checkPositions, wholePositions } from './positions.ts';
 import type { RotaryLayout } from './rope.ts';
 import { ropeFrequencies } from './rope-scaling.ts';
-import { rotatePairs } from './rotate-pairs.ts';
 
 export interface RegionalRopeOptions {
   /** Channels of a head, an even number. */
@@ -105,7 +105,7 @@ export abstract class RegionalRope implements PositionEncoding {
   }
 
   #rotate(x: Tensor, positions: ArrayLike<number>, place: Place, byHead: boolean): Tensor {
-    const [batch, heads, seq] = x.shape as [number, number, number];
+    const [, heads, seq] = x.shape as [number, number, number];
     const pairs = this.headDim / 2;
     const tables = byHead ? heads : 1;
     const [cosines, sines] = [0, 1].map(() => new Float32Array(tables * seq * pairs));
@@ -118,11 +118,9 @@ export abstract class RegionalRope implements PositionEncoding {
         }
       }
     }
-    const halves = this.layout === 'half';
-    const shape = [tables, seq, ...(halves ? [1, pairs] : [pairs, 1])];
-    const view = reshape(x, [batch, heads, seq, ...(halves ? [2, pairs] : [pairs, 2])]);
-    const rotated = rotatePairs(view, halves ? 3 : 4, tensor(cosines, shape), tensor(sines, shape));
-    return reshape(rotated, [batch, heads, seq, this.headDim]);
+    const [c, s] = [cosines, sines].map((table) => tensor(table, [tables * seq, pairs]));
+    const view = reshape(x, [-1, tables * seq, this.headDim]);
+    return reshape(rotaryEmbedding(view, c, s, { interleaved: this.layout === 'interleaved' }), x.shape);
   }
 }
 

@@ -6,6 +6,7 @@ import {
   mul,
   type PositionEncoding,
   reshape,
+  rotaryEmbedding,
   ShapeError,
   sin,
   split,
@@ -18,7 +19,6 @@ import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import { checkPositions, lengthOf } from './positions.ts';
 import { growsWithLength, type RopeFrequencies, type RopeScaling, ropeFrequencies } from './rope-scaling.ts';
 import { RotaryTable } from './rotary-table.ts';
-import { rotatePairs } from './rotate-pairs.ts';
 
 /**
  * Which channels make a pair. `'half'`: `i` and `i + n/2` of `n` (Llama, GPT-NeoX). `'interleaved'`: `2i` and `2i + 1`
@@ -140,13 +140,9 @@ export class Rope implements PositionEncoding {
   #turn(x: Tensor, positions: Tensor, length: number | undefined): Tensor {
     const [batch, heads, seq] = x.shape;
     const rows = seq * this.axes;
-    const pairs = this.rotaryDim / this.axes / 2;
-    const halves = this.layout === 'half';
-    const table = halves ? [rows, 1, pairs] : [rows, pairs, 1];
-    const { cosines, sines } = this.#cosSin(positions, table, length);
-    const pairAxis = halves ? 2 : 3;
-    const view = reshape(x, [batch * heads, rows, ...(halves ? [2, pairs] : [pairs, 2])]);
-    return rotatePairs(view, pairAxis, cosines, sines);
+    const { cosines, sines } = this.#cosSin(positions, [rows, this.rotaryDim / this.axes / 2], length);
+    const view = reshape(x, [batch, heads, rows, this.rotaryDim / this.axes]);
+    return rotaryEmbedding(view, cosines, sines, { interleaved: this.layout === 'interleaved' });
   }
 
   #cosSin(positions: Tensor, shape: number[], length: number | undefined): { cosines: Tensor; sines: Tensor } {

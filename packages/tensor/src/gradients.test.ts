@@ -16,6 +16,8 @@ const WITHOUT_CASE = {
   IsNan: 'its result is a boolean',
   LogSoftmax: 'logSoftmax differentiates itself, see customGradientCases',
   OneHot: 'its input is an integer',
+  RotaryEmbedding:
+    'only the ort backend has this kernel; rotaryEmbedding, see customGradientCases, composes it elsewhere',
 };
 
 /** tfjs's registry of gradients by kernel, which it keeps in a global and does not export. */

@@ -17,6 +17,7 @@ import { pooling3d } from './gradients/pooling-3d.ts';
 import { rearranging } from './gradients/rearranging.ts';
 import { resize } from './gradients/resize.ts';
 import { mendTape } from './gradients/tape.ts';
+import { rotaryEmbeddingGradient } from './ops/rotary-embedding.ts';
 
 mendTape();
 mendGradients();
@@ -36,4 +37,4 @@ const mended = [
   ...rearranging,
   ...resize,
 ];
-for (const config of mended) registerGradient(config);
+for (const config of [...mended, rotaryEmbeddingGradient]) registerGradient(config);

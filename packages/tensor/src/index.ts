@@ -34,6 +34,7 @@ export { matMul } from './ops/mat-mul.ts';
 export { noGrad } from './ops/no-grad.ts';
 export { repeatInterleave } from './ops/repeat-interleave.ts';
 export { roll } from './ops/roll.ts';
+export { rotaryEmbedding } from './ops/rotary-embedding.ts';
 export { scatterRowsAdd } from './ops/scatter-rows-add.ts';
 export { silu } from './ops/silu.ts';
 export { softmax } from './ops/softmax.ts';

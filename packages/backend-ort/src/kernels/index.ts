@@ -5,6 +5,7 @@ import { imageKernels } from './image.ts';
 import { indexingKernels } from './indexing.ts';
 import { matmulKernels } from './matmul.ts';
 import { reductionKernels } from './reduction.ts';
+import { rotaryKernels } from './rotary.ts';
 import { shapeKernels } from './shape.ts';
 import { unaryKernels } from './unary.ts';
 
@@ -18,4 +19,5 @@ export const kernels: readonly Kernel[] = [
   ...indexingKernels,
   ...convolutionKernels,
   ...imageKernels,
+  ...rotaryKernels,
 ];

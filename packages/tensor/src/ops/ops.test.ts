@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import {
   add,
   ConfigError,
+  cos,
   crossEntropy,
   einsum,
   exp,
@@ -23,11 +24,13 @@ import {
   repeatInterleave,
   reshape,
   roll,
+  rotaryEmbedding,
   round,
   ShapeError,
   scatterRowsAdd,
   setBackend,
   silu,
+  sin,
   slice,
   softmax,
   square,
@@ -424,5 +427,31 @@ describe('testing helpers', () => {
     expect(() => expectNoLeak(() => void left.push(range(0, 3)))).toThrow(/1 tensors and 1 data buffers/);
     for (const tensor of left) tensor.dispose();
     expect(memory().numTensors).toBe(before);
+  });
+});
+
+describe('rotaryEmbedding', () => {
+  const angles = tensor2d([0.5, -1, 2, 0.1, 3, -2], [3, 2]);
+  it.each([
+    ['halves', false, [0, 2], [1, 3]],
+    ['neighbours', true, [0, 1], [2, 3]],
+  ] as const)("turns %s by each row's angles", (_name, interleaved, first, second) => {
+    const x = sample([2, 1, 3, 4]);
+    const rows = x.dataSync();
+    const turns = angles.arraySync() as number[][];
+    const y = rotaryEmbedding(x, cos(angles), sin(angles), { interleaved }).dataSync();
+    for (let row = 0; row < 6; row++) {
+      for (const [pair, [i, j]] of [first, second].entries()) {
+        const [a, b, angle] = [rows[4 * row + i], rows[4 * row + j], turns[row % 3][pair]];
+        expect(y[4 * row + i]).toBeCloseTo(a * Math.cos(angle) - b * Math.sin(angle), 5);
+        expect(y[4 * row + j]).toBeCloseTo(b * Math.cos(angle) + a * Math.sin(angle), 5);
+      }
+    }
+  });
+
+  it('refuses tables that do not fit', () => {
+    expect(() => rotaryEmbedding(zeros([3, 6]), angles, angles)).toThrow(ShapeError);
+    expect(() => rotaryEmbedding(zeros([2, 4]), angles, angles)).toThrow(ShapeError);
+    expect(() => rotaryEmbedding(zeros([3, 4]), angles, zeros([3, 1]))).toThrow(ShapeError);
   });
 });

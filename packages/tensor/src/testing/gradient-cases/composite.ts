@@ -6,6 +6,7 @@ import { gelu } from '../../ops/gelu.ts';
 import { l2Normalize } from '../../ops/l2-normalize.ts';
 import { logSoftmax } from '../../ops/log-softmax.ts';
 import { matMul } from '../../ops/mat-mul.ts';
+import { rotaryEmbedding } from '../../ops/rotary-embedding.ts';
 import { scatterRowsAdd } from '../../ops/scatter-rows-add.ts';
 import { silu } from '../../ops/silu.ts';
 import { takeAlongAxis } from '../../ops/take-along-axis.ts';
@@ -24,6 +25,12 @@ export const composite: readonly GradientCase[] = [
   ['logSoftmax', (x) => logSoftmax(x), '2x4'],
   ['logSoftmax axis 0', (x) => logSoftmax(x, 0), '3x2'],
   ['matMul broadcast both', (a, b) => matMul(a, b, false, true), '2x1x2x2, 1x2x3x2'],
+  ['rotaryEmbedding', (x, cos, sin) => rotaryEmbedding(x, cos, sin), '2x3x4, 3x2, 3x2'],
+  [
+    'rotaryEmbedding interleaved',
+    (x, cos, sin) => rotaryEmbedding(x, cos, sin, { interleaved: true }),
+    '3x4, 3x2, 3x2',
+  ],
   ['scatterRowsAdd', (rows) => scatterRowsAdd(rows, ids(1, 1, 3), 4), '3x2'],
   ['silu', (x) => silu(x), '5'],
   ['takeAlongAxis', (x) => takeAlongAxis(x, tf.tensor2d([1, 0, 2, 2], [2, 2], 'int32'), 1), '2x3'],
