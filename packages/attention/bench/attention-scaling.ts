@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { attend } from '@ashlar/nn';
 import { jit, Rng, setBackend, type Tensor, transpose } from '@ashlar/tensor';
 import { type BenchCase, type Contestant, defineBench } from '../../../tooling/bench/src/define-bench.ts';
@@ -8,42 +10,66 @@ const GIGABYTES = 4;
 
 const byToken = (x: Tensor): Tensor => transpose(x, [0, 2, 1, 3]);
 
-const CORES: Record<string, (q: Tensor, k: Tensor, v: Tensor) => Tensor> = {
+const CORES = {
   'one scan (LightNet)': (q, k, v) => byToken(oneScanAttention(byToken(q), byToken(k), byToken(v))),
   'additive recurrence, causal (LightNet)': (q, k, v) => additiveRecurrence(q, k, v, k).output,
   'linear attention': (q, k, v) => linearAttention(q, k, v),
   'linear attention, causal': (q, k, v) => linearAttention(q, k, v, { causal: true }),
-};
+  'softmax (attend)': (q, k, v) => attend(q, k, v),
+} satisfies Record<string, (q: Tensor, k: Tensor, v: Tensor) => Tensor>;
+
+export type Core = keyof typeof CORES;
+
+/** One pass over `length` tokens, to be run as often as wanted. */
+export function makePass(core: Core, length: number): { run(): void; dispose(): void } {
+  const rng = new Rng(1);
+  const [q, k, v] = ['q', 'k', 'v'].map((name) => rng.fork(name).normal([1, HEADS, length, HEAD_DIM]));
+  const pass = jit(CORES[core]);
+  return {
+    run: () => pass(q, k, v).dispose(),
+    dispose() {
+      for (const each of [pass, q, k, v]) each.dispose();
+    },
+  };
+}
+
+/** What a first pass takes beyond its inputs, measured in a process of its own, on Linux. */
+function passMiB(core: Core, length: number): number {
+  const script = fileURLToPath(new URL('memory/pass.ts', import.meta.url));
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...process.execArgv, script, core, String(length)], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(stderr);
+  return Number(stdout);
+}
 
 /** The logits, and as much again for their softmax. */
 const softmaxGigabytes = (length: number): number => (2 * 4 * HEADS * length ** 2) / 1e9;
 
 const scaling = (length: number) => async (): Promise<BenchCase> => {
   await setBackend('ort');
-  const rng = new Rng(1);
-  const inputs = ['q', 'k', 'v'].map((name) => rng.fork(name).normal([1, HEADS, length, HEAD_DIM]));
-  const gigabytes = softmaxGigabytes(length);
-  const fits = gigabytes <= GIGABYTES;
-  const cores = fits ? { ...CORES, 'softmax (attend)': (q: Tensor, k: Tensor, v: Tensor) => attend(q, k, v) } : CORES;
-  const passes = Object.entries(cores).map(([name, core]) => [name, jit(core)] as const);
-  const contestants: Record<string, Contestant> = Object.fromEntries(
-    passes.map(([name, pass]) => [name, { run: () => pass(inputs[0], inputs[1], inputs[2]).dispose() }]),
-  );
-  if (!fits) {
-    contestants['softmax (attend)'] = {
-      run() {
-        throw new Error(
-          `left out: its logits and weights alone take ${gigabytes.toFixed(1)} GB, more than ${GIGABYTES}`,
-        );
-      },
-    };
-  }
+  const made: ReturnType<typeof makePass>[] = [];
+  const contestant = (core: Core): Contestant => {
+    const gigabytes = softmaxGigabytes(length);
+    if (core === 'softmax (attend)' && gigabytes > GIGABYTES) {
+      return {
+        run() {
+          throw new Error(
+            `left out: its logits and weights alone take ${gigabytes.toFixed(1)} GB, more than ${GIGABYTES}`,
+          );
+        },
+      };
+    }
+    const pass = makePass(core, length);
+    made.push(pass);
+    const notes = (): Record<string, number> => ({ 'MiB beside inputs': passMiB(core, length) });
+    return { run: pass.run, ...(process.platform === 'linux' && { notes }) };
+  };
   return {
     name: `a pass of ${length.toLocaleString('en')} tokens, ${HEADS} heads x ${HEAD_DIM}, under jit`,
-    contestants,
+    contestants: Object.fromEntries((Object.keys(CORES) as Core[]).map((core) => [core, contestant(core)])),
     cleanUp() {
-      for (const [, pass] of passes) pass.dispose();
-      for (const tensor of inputs) tensor.dispose();
+      for (const pass of made) pass.dispose();
     },
   };
 };
