@@ -71,10 +71,7 @@ export const SENTINEL = 'done';
 export const SENTINEL_NODE: Node = { op: 'SequenceEmpty', inputs: [], outputs: [SENTINEL] };
 export const SENTINEL_OUTPUT: ValueInfo = { name: SENTINEL, type: 'float32', sequence: true };
 
-const DOMAINS: Readonly<Record<string, string>> = {
-  FusedMatMul: 'com.microsoft',
-  RotaryEmbedding: 'com.microsoft',
-};
+const DOMAINS: Readonly<Record<string, string>> = { RotaryEmbedding: 'com.microsoft' };
 
 const ARRAYS = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const;
 

@@ -34,8 +34,7 @@ export type Named = Readonly<Record<string, Tensor>>;
 /**
  * `fn` as the bytes of an ONNX file: a graph with the inputs named in `example` and the outputs named in what `fn`
  * returns. What else it computes with (weights) is in the file. Opset 21; the operators are ONNX's own and
- * `FusedMatMul` and `RotaryEmbedding` of `com.microsoft`, which ONNX Runtime has on every platform. int32 and float32
- * stay what they are.
+ * `RotaryEmbedding` of `com.microsoft`, which ONNX Runtime has on every platform. int32 and float32 stay what they are.
  *
  * With `dynamicAxes` the function is traced at several sizes, and what differs between the graphs is replaced by
  * arithmetic on the sizes of the inputs.

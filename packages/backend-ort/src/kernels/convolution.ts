@@ -4,7 +4,7 @@ import type { Emitter, Plan, Value } from '../graph.ts';
 import type { Kernel } from '../kernel.ts';
 import { kernel, sameShape, sizeOf, whole } from '../kernel.ts';
 import type { Attribute } from '../onnx.ts';
-import { emitActivation } from './matmul.ts';
+import { emitActivation, emitMatrixTranspose } from './matmul.ts';
 
 /**
  * Convolutions over images laid out [batch, height, width, channels], filters [height, width, in, out], forward and
@@ -267,7 +267,7 @@ function emitPixels(g: Emitter, x: Value, info: Geometry): Value[] {
 /** [in, out], the sum over batch and positions of the outer products of channels. */
 function emitProduct(g: Emitter, cut: Value, dy: Value, info: Geometry): Value {
   const rows = (value: Value, channels: number): Value => g.op('Reshape', [value, g.constant('int64', [-1, channels])]);
-  return g.op('FusedMatMul', [rows(cut, info.inChannels), rows(dy, info.outChannels)], { transA: 1, transB: 0 });
+  return g.op('MatMul', [emitMatrixTranspose(g, rows(cut, info.inChannels), 2), rows(dy, info.outChannels)]);
 }
 
 /** [channels, multiplier], each channel with its own outputs only. */

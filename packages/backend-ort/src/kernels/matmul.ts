@@ -57,12 +57,21 @@ function lastTwo(shape: readonly number[], transposed: boolean): [number, number
   return transposed ? [n, m] : [m, n];
 }
 
-function emitMatMul(g: Emitter, a: Value, b: Value, { transposeA, transposeB }: Attrs): Value {
-  if (!transposeA && !transposeB) return g.op('MatMul', [a, b]);
-  return g.op('FusedMatMul', [a, b], { transA: transposeA ? 1 : 0, transB: transposeB ? 1 : 0 });
+/** Transposing is a node of its own: ONNX Runtime makes it part of the product where it can. */
+function emitMatMul(g: Emitter, { a, b }: Product, x: Value, y: Value, { transposeA, transposeB }: Attrs): Value {
+  const turned = (value: Value, { shape }: Operand, transpose: boolean): Value =>
+    transpose ? emitMatrixTranspose(g, value, shape.length) : value;
+  return g.op('MatMul', [turned(x, a, transposeA), turned(y, b, transposeB)]);
 }
 
-const key = ({ transposeA, transposeB }: Attrs): string => `${transposeA ? 't' : 'n'}${transposeB ? 't' : 'n'}`;
+/** Exchanges the last two of `rank` axes. */
+export function emitMatrixTranspose(g: Emitter, value: Value, rank: number): Value {
+  const perm = Array.from({ length: rank }, (_, axis) => axis);
+  return g.op('Transpose', [value], { perm: [...perm.slice(0, -2), rank - 1, rank - 2] });
+}
+
+const key = ({ a, b }: Product, { transposeA, transposeB }: Attrs): string =>
+  `${transposeA ? `t${a.shape.length}` : 'n'}${transposeB ? `t${b.shape.length}` : 'n'}`;
 
 function multiplications({ a, b }: { a: TensorInfo; b: TensorInfo }, attrs: Attrs): number {
   return product(a, b, attrs)?.work ?? 0;
@@ -77,11 +86,11 @@ const batchMatMul = kernel<{ a: TensorInfo; b: TensorInfo }, Attrs>({
     const p = product(a, b, attrs);
     return (
       p && {
-        key: key(attrs),
+        key: key(p, attrs),
         inputs: [p.a, p.b],
         outputs: [{ shape: p.shape, view: p.view, dtype: 'float32' }],
         work: p.work / PER_OPERATION,
-        emit: (g, [x, y]) => emitMatMul(g, x!, y!, attrs),
+        emit: (g, [x, y]) => emitMatMul(g, p, x!, y!, attrs),
       }
     );
   },
@@ -114,12 +123,12 @@ const fusedMatMul = kernel<FusedInputs, FusedAttrs>({
     const { activation = 'linear', leakyreluAlpha = 0.2 } = attrs;
     const row = (tensor: TensorInfo): Operand => ({ tensor, shape: [sizeOf(tensor.shape)] });
     return {
-      key: `${key(attrs)}${bias ? 'b' : ''}:${activation}:${activation === 'leakyrelu' ? leakyreluAlpha : ''}`,
+      key: `${key(p, attrs)}${bias ? 'b' : ''}:${activation}:${activation === 'leakyrelu' ? leakyreluAlpha : ''}`,
       inputs: [p.a, p.b, ...extras.map(row)],
       outputs: [{ shape: p.shape, view: p.view, dtype: 'float32' }],
       work: p.work / PER_OPERATION,
       emit(g, [x, y, ...rest]) {
-        let out = emitMatMul(g, x!, y!, attrs);
+        let out = emitMatMul(g, p, x!, y!, attrs);
         if (bias) out = g.op('Add', [out, rest[0]!]);
         return emitActivation(g, out, activation, rest[bias ? 1 : 0], leakyreluAlpha);
       },
