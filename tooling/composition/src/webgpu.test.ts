@@ -1,5 +1,25 @@
 import { join } from 'node:path';
-import { backend, cos, env, type KernelBackend, memory, setBackend, sin, tensor1d } from '@ashlar/tensor';
+import {
+  backend,
+  cos,
+  cumprod,
+  cumsum,
+  dispose,
+  env,
+  grads,
+  type KernelBackend,
+  memory,
+  mul,
+  pad,
+  Rng,
+  rotaryEmbedding,
+  setBackend,
+  sin,
+  sum,
+  type Tensor,
+  tensor1d,
+  tidy,
+} from '@ashlar/tensor';
 import { describe, expect, it } from 'vitest';
 import { loadRegistry } from '../../golden/src/registry.ts';
 import { runGolden } from '../../golden/src/run.ts';
@@ -23,14 +43,16 @@ const READ_AT_ONCE = /lora\/pissa_init .*OffscreenCanvas is not defined/;
 env().set('WEBGPU_CPU_FORWARD', false);
 
 describe.skipIf(reason !== undefined)('WebGPU in Node (Dawn)', () => {
-  it('gives the golden numbers of LoRA and the encodings', { timeout: 240_000 }, async () => {
+  it('gives the golden numbers of LoRA, the encodings and PosFormer', { timeout: 240_000 }, async () => {
     const { entries } = await loadRegistry();
-    const paths = ['packages/peft/test/golden/lora', 'packages/encodings/test/golden'].map((path) => join(root, path));
+    const paths = ['peft/test/golden/lora', 'encodings/test/golden', 'attention/test/golden/posformer'].map((path) =>
+      join(root, 'packages', path),
+    );
     const lines: string[] = [];
     const totals = await runGolden({ paths, backends: ['webgpu'], entries, log: (line) => void lines.push(line) });
     expect(lines.filter((line) => !READ_AT_ONCE.test(line))).toEqual([]);
     expect(totals.failed).toBe(lines.length);
-    expect(totals.passed).toBeGreaterThanOrEqual(22);
+    expect(totals.passed).toBeGreaterThanOrEqual(65);
   });
 
   it.each(['full', 'LoRA'] as const)(
@@ -80,7 +102,56 @@ describe.skipIf(reason !== undefined)('WebGPU in Node (Dawn)', () => {
     }
     x.dispose();
   });
+
+  it.each([
+    ['rotaryEmbedding', () => rotary(false)],
+    ['rotaryEmbedding, interleaved', () => rotary(true)],
+    [
+      'pad of five axes',
+      () =>
+        pad(
+          new Rng(1).normal([2, 3, 2, 4, 5]),
+          [
+            [0, 0],
+            [0, 0],
+            [1, 2],
+            [0, 0],
+            [0, 0],
+          ],
+          7,
+        ),
+    ],
+    ...Object.entries({ cumsum, cumprod }).flatMap(([name, op]) =>
+      [true, false].map(
+        (exclusive) =>
+          [
+            `reversed ${name} of several lengths${exclusive ? ', exclusive' : ''}`,
+            () => [3, 7, 12].map((n) => op(new Rng(n).normal([2, n, 3]), 1, exclusive, true)),
+          ] as const,
+      ),
+    ),
+  ] as [string, () => Tensor | Tensor[]][])('computes %s as cpu does', async (_name, compute) => {
+    const run = async (name: string): Promise<number[][]> => {
+      await useBackend(name);
+      const outputs = [tidy(compute)].flat();
+      const values = await Promise.all(outputs.map(async (output) => [...output.shape, ...(await output.data())]));
+      dispose(outputs);
+      return values;
+    };
+    const expected = await run('cpu');
+    for (const [i, values] of (await run('webgpu')).entries()) {
+      expect(values.length).toBe(expected[i].length);
+      for (const [j, value] of values.entries()) expect(Math.abs(value - expected[i][j])).toBeLessThan(1e-4);
+    }
+  });
 });
+
+/** A rotation and the gradients of all that goes into it. */
+function rotary(interleaved: boolean): Tensor[] {
+  const [x, angles] = [new Rng(1).normal([2, 3, 40, 6]), new Rng(2).normal([40, 3])];
+  const turn = (x: Tensor, angles: Tensor): Tensor => rotaryEmbedding(x, cos(angles), sin(angles), { interleaved });
+  return [turn(x, angles), ...grads((x, angles) => sum(mul(x, turn(x, angles))))([x, angles])];
+}
 
 /** What must be the same from step to step. */
 function gpuMemory(): { numTensors: number; bytes: number } {

@@ -1,20 +1,5 @@
-import {
-  type KernelConfig,
-  type KernelFunc,
-  registerKernel,
-  type TensorInfo,
-  unregisterKernel,
-  util,
-} from '@tensorflow/tfjs-core';
-
-/** The part of the webgpu backend that runs programs. */
-interface WebGpuBackend {
-  runWebGPUProgram(program: object, inputs: TensorInfo[], dtype: string): TensorInfo;
-}
-
-const WORKGROUP = 128;
-/** The most workgroups along one axis that every device has. */
-const MAX_WORKGROUPS = 65_535;
+import type { KernelConfig, TensorInfo } from '@tensorflow/tfjs-core';
+import { elementwiseProgram, type WebGpuBackend } from './program.ts';
 
 /**
  * WGSL leaves `sin` and `cos` an error of 2^-11, which shows in position tables and rotations. This one takes the
@@ -22,55 +7,35 @@ const MAX_WORKGROUPS = 65_535;
  * series of what is left: an error of about 10^-7. Larger angles, which float32 hardly tells apart, get WGSL's own.
  * @param quarter 0 for the sine, 1 for the cosine: a quarter turn ahead.
  */
-function program(shape: number[], quarter: 0 | 1): object {
-  const groups = Math.ceil(util.sizeFromShape(shape) / WORKGROUP);
-  const x = Math.min(groups, MAX_WORKGROUPS);
-  return {
-    variableNames: ['A'],
-    outputShape: shape,
-    shaderKey: `precise_sine_${quarter}`,
-    workgroupSize: [WORKGROUP, 1, 1],
-    dispatchLayout: { x: shape.map((_, axis) => axis) },
-    dispatch: [x, Math.ceil(groups / x), 1],
-    size: true,
-    getUserCode: () => `
-      fn sine(a : f32) -> f32 {
-        if (abs(a) > 200000.0) {
-          return ${quarter === 0 ? 'sin' : 'cos'}(a);
-        }
-        let turns = round(a * 0.63661975);
-        // fma keeps each product whole.
-        var r = fma(turns, -1.5703125, a);
-        r = fma(turns, -4.837512969970703e-4, r);
-        r = fma(turns, -7.549789948768648e-8, r);
-        let quarter = (i32(turns) + ${quarter}) & 3;
-        let s = r * r;
-        let odd = r + r * s * (-1.6666667e-1 + s * (8.333333e-3 + s * (-1.9841270e-4 + s * 2.7557319e-6)));
-        let even = 1.0 + s * (-0.5 + s * (4.1666668e-2 + s * (-1.3888889e-3 + s * 2.4801587e-5)));
-        let value = select(odd, even, (quarter & 1) == 1);
-        return select(value, -value, quarter >= 2);
-      }
-      fn main(index : i32) {
-        if (index < uniforms.size) {
-          setOutputAtIndex(index, sine(getAByOutputIndex(index)));
-        }
-      }
-    `,
-  };
-}
-
-function kernel(kernelName: 'Sin' | 'Cos', quarter: 0 | 1): KernelConfig {
-  const kernelFunc: KernelFunc = ({ inputs, backend }) => {
-    const x = inputs.x as TensorInfo;
-    return (backend as WebGpuBackend).runWebGPUProgram(program(x.shape, quarter), [x], 'float32');
-  };
-  return { kernelName, backendName: 'webgpu', kernelFunc };
-}
-
-/** Gives the webgpu backend a sine and a cosine of float32's precision. */
-export function registerPreciseSine(): void {
-  for (const config of [kernel('Sin', 0), kernel('Cos', 1)]) {
-    unregisterKernel(config.kernelName, config.backendName);
-    registerKernel(config);
+const code = (quarter: 0 | 1): string => `
+  fn element(index : i32) -> f32 {
+    let a = getAByOutputIndex(index);
+    if (abs(a) > 200000.0) {
+      return ${quarter === 0 ? 'sin' : 'cos'}(a);
+    }
+    let turns = round(a * 0.63661975);
+    // fma keeps each product whole.
+    var r = fma(turns, -1.5703125, a);
+    r = fma(turns, -4.837512969970703e-4, r);
+    r = fma(turns, -7.549789948768648e-8, r);
+    let quarter = (i32(turns) + ${quarter}) & 3;
+    let s = r * r;
+    let odd = r + r * s * (-1.6666667e-1 + s * (8.333333e-3 + s * (-1.9841270e-4 + s * 2.7557319e-6)));
+    let even = 1.0 + s * (-0.5 + s * (4.1666668e-2 + s * (-1.3888889e-3 + s * 2.4801587e-5)));
+    let value = select(odd, even, (quarter & 1) == 1);
+    return select(value, -value, quarter >= 2);
   }
-}
+`;
+
+const kernel = (kernelName: 'Sin' | 'Cos', quarter: 0 | 1): KernelConfig => ({
+  kernelName,
+  backendName: 'webgpu',
+  kernelFunc({ inputs, backend }) {
+    const x = inputs.x as TensorInfo;
+    const program = elementwiseProgram(x.shape, ['A'], `precise_sine_${quarter}`, code(quarter));
+    return (backend as WebGpuBackend).runWebGPUProgram(program, [x], 'float32');
+  },
+});
+
+/** A sine and a cosine of float32's precision. */
+export const preciseSine: readonly KernelConfig[] = [kernel('Sin', 0), kernel('Cos', 1)];
