@@ -100,7 +100,7 @@ class Field extends Module<[Tensor], { distance: Tensor; color: Tensor }> {
 
 const inside = (x: number, y: number): boolean => Math.hypot(x, y) < 0.5 + 0.12 * Math.cos(5 * Math.atan2(y, x));
 
-/** `[768, 7]`: origin, direction and true colour of the rays of 16 cameras, turned by `turn` of the angle between two. */
+/** `[768, 7]`: origin, direction, true colour of the rays of 16 cameras, turned by `turn` of the angle between two. */
 function views(turn: number): Tensor {
   const rays = Array.from({ length: CAMERAS * PIXELS }, (_, i) => {
     const camera = (2 * Math.PI * (Math.floor(i / PIXELS) + turn)) / CAMERAS;
@@ -176,8 +176,8 @@ function iou(field: Field): number {
 }
 
 /**
- * In 500 cells, at 8 points of each: the largest difference of the distance within a cell, and that of the slope from the
- * one without a grid at the cell's centre, as a share of the largest.
+ * In 500 cells, at 8 points of each: the largest difference of the distance within a cell, and that of the slope from
+ * the one without a grid at the cell's centre, as a share of the largest.
  */
 function invariants(field: Field, resolution: number, rng: Rng): [distance: number, slope: number] {
   return tidy(() => {
@@ -220,13 +220,13 @@ export default defineClaim({
   title: 'CQ-NIR: fields that see only the centres of a fine grid of cells',
   source: 'Jiang et al. 2023, "Coordinate quantized neural implicit representations for multi-view reconstruction"',
   statement:
-    'A field on quantized points is constant in a cell, to the last bit, and its gradient anywhere in the cell is that of ' +
-    'the field at the centre, to 1e-4 of the largest. At R = 128, 39,936 samples of 16 views are less than half as many ' +
-    'inputs, one for each cell; continuous ones are all different. Trained on a flat shape (an MLP of 3 x 40, 16 views of 48 pixels, ' +
-    '1,200 steps): more octaves hurt (L = 9 at least .05 of IoU below L = 4); fine grids, R >= 512, are not below the ' +
-    'continuous L = 9 by more than its spread over seeds, in IoU and PSNR; R = 64, of 10 rad a cell at the highest ' +
-    'frequency, collapses: IoU below .65, PSNR 3 dB below the continuous. No gain is promised at this size: the ' +
-    'differences are reported, whatever their sign, and so is the time of a step.',
+    'A field on quantized points is constant in a cell, to the last bit, and its gradient anywhere in the cell is ' +
+    'that of the field at the centre, to 1e-4 of the largest. At R = 128, 39,936 samples of 16 views are less than ' +
+    'half as many inputs, one for each cell; continuous ones are all different. Trained on a flat shape (an MLP of 3 ' +
+    'x 40, 16 views of 48 pixels, 1,200 steps): more octaves hurt (L = 9 at least .05 of IoU below L = 4); fine ' +
+    'grids, R >= 512, are not below the continuous L = 9 by more than its spread over seeds, in IoU and PSNR; R = ' +
+    '64, of 10 rad a cell at the highest frequency, collapses: IoU below .65, PSNR 3 dB below the continuous. No ' +
+    'gain is promised at this size: the differences are reported, whatever their sign, and so is the time of a step.',
   baselines: [LOW, CONTINUOUS],
   seeds: [0, 1, 2, 3, 4],
 
