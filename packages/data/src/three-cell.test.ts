@@ -1,5 +1,5 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { Rng, ShapeError, setBackend, tensor2d } from '@ashlar/tensor';
+import { ConfigError, Rng, ShapeError, setBackend, tensor2d } from '@ashlar/tensor';
 import { expectNoLeak } from '@ashlar/tensor/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { threeCellDataset, threeCellLabels, threeCellScores } from './index.ts';
@@ -80,5 +80,8 @@ describe('the three-cell experiment', () => {
       return [images, labels];
     });
     expect(() => threeCellDataset({ grid: 2, count: 1 }, new Rng(0))).toThrow(/grid is 2/);
+    const red = [0, 0] as const;
+    expect(() => threeCellLabels([red, red, [1, 2]], 5)).toThrow(/three different ones, \[x, y\] from 0 to 4/);
+    expect(() => threeCellLabels([red, [0, 5], [1, 2]], 5)).toThrow(ConfigError);
   });
 });

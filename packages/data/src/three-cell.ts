@@ -28,8 +28,19 @@ export const THREE_CELL_TASKS: Readonly<Record<string, readonly number[]>> = {
  * both axes.
  *
  * Source: the Three-Cell Experiment of LOOPE (2025, arXiv 2504.14386).
+ * @throws ConfigError unless the cells are three of the grid.
  */
-export function threeCellLabels([red, green, blue]: ThreeCells, grid: number): number[] {
+export function threeCellLabels(cells: ThreeCells, grid: number): number[] {
+  const inside = cells.flat().every((place) => Number.isInteger(place) && place >= 0 && place < grid);
+  if (!inside || new Set(cells.map(String)).size < 3) {
+    throw new ConfigError(
+      `threeCellLabels: the cells are ${JSON.stringify(cells)}; they must be three different ones, [x, y] from 0 to ${grid - 1}.`,
+    );
+  }
+  return labelsOf(cells, grid);
+}
+
+function labelsOf([red, green, blue]: ThreeCells, grid: number): number[] {
   const squared = (a: Point, b: Point): number => (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2;
   const area = (a: Point): number => Math.abs((red[1] + a[1]) * (a[0] - red[0])) / 2;
   const [toGreen, toBlue] = [squared(red, green), squared(red, blue)];
@@ -78,8 +89,7 @@ export function threeCellDataset(options: ThreeCellOptions, rng: Rng): ThreeCell
   checkWhole(grid, 'threeCellDataset', 'grid', 3);
   checkWhole(patchSize, 'threeCellDataset', 'patchSize');
   checkWhole(count, 'threeCellDataset', 'count');
-  const possible = outcomes(grid);
-  const cells = Array.from({ length: count }, () => draw(grid, possible, rng));
+  const cells = Array.from({ length: count }, () => draw(grid, rng));
   const side = grid * patchSize;
   const images = new Float32Array(count * 3 * side * side);
   for (const [i, three] of cells.entries()) {
@@ -92,34 +102,19 @@ export function threeCellDataset(options: ThreeCellOptions, rng: Rng): ThreeCell
   }
   return {
     images: tensor4d(images, [count, 3, side, side]),
-    labels: tensor2d(cells.map((three) => threeCellLabels(three, grid))),
+    labels: tensor2d(cells.map((three) => labelsOf(three, grid))),
     cells,
   };
 }
 
-/** Which of two is more, of distances and of areas. */
-function outcomeOf(cells: ThreeCells, grid: number): string {
-  const [greenFarther, blueFarther, , greenLarger, blueLarger] = threeCellLabels(cells, grid);
-  return `${greenFarther - blueFarther} ${greenLarger - blueLarger}`;
+/** Which of two is more, of distances and of areas: one of nine, all of which a grid of 3 has. */
+function outcomeOf(cells: ThreeCells, grid: number): number {
+  const [greenFarther, blueFarther, , greenLarger, blueLarger] = labelsOf(cells, grid);
+  return 3 * (1 + greenFarther - blueFarther) + (1 + greenLarger - blueLarger);
 }
 
-/** The outcomes that the smallest grids have. */
-function outcomes(grid: number): string[] {
-  const found = new Set<string>();
-  const places = Array.from({ length: grid * grid }, (_, i): Point => [i % grid, Math.floor(i / grid)]);
-  for (const red of places) {
-    for (const green of places) {
-      for (const blue of places) {
-        if (turn(red, green, blue) !== 0) found.add(outcomeOf([red, green, blue], grid));
-        if (found.size === 9) return [...found].sort();
-      }
-    }
-  }
-  return [...found].sort();
-}
-
-function draw(grid: number, possible: readonly string[], rng: Rng): ThreeCells {
-  const wanted = possible[rng.integer(0, possible.length)];
+function draw(grid: number, rng: Rng): ThreeCells {
+  const wanted = rng.integer(0, 9);
   const point = (): Point => [rng.integer(0, grid), rng.integer(0, grid)];
   for (;;) {
     const cells: ThreeCells = [point(), point(), point()];

@@ -44,6 +44,7 @@ describe('Loope', () => {
     expect(far).toBeLessThan(1);
     expect(largest(sub(moved, loope.positions(images(2))))).toBeGreaterThan(1e-4);
     expect(loope.apply(images()).shape).toEqual([2, 6, 8]);
+    expect(new Loope({ ...options, contextBias: false }).apply(images()).shape).toEqual([2, 6, 8]);
   });
 
   it('embeds rows and columns by the order, any of them', () => {
@@ -91,6 +92,7 @@ describe('Loope', () => {
     expect(make({ order: 'hilbert' })).toThrow(/use gilbertOrder/);
     expect(make({ order: 'spiral' as 'raster' })).toThrow(/order is 'spiral'/);
     expect(make({ order: [0, 1] })).toThrow(/order has 2 numbers; it must have one for each of 6/);
+    expect(make({ order: [0, 1, Number.NaN, 3, 4, 5] })).toThrow(/order has NaN/);
     expect(make({ channels: [4, 2] })).toThrow(/the last must be 1/);
     expect(make({ activation: 'tanh' as 'relu' })).toThrow(ConfigError);
     expect(() => new Loope(options).apply(new Rng(0).uniform([1, 3, 5, 6]))).toThrow(/\[batch, 3, 4, 6\]/);

@@ -87,6 +87,8 @@ export class Loope extends Module<[Tensor]> implements PositionEncoding {
         `Loope: order has ${visits.length} numbers; it must have one for each of ${height * width} patches.`,
       );
     }
+    const strange = Array.from(visits).find((visit) => !Number.isFinite(visit));
+    if (strange !== undefined) throw new ConfigError(`Loope: order has ${strange}; it must be finite numbers.`);
     this.grid = [height, width];
     this.dim = dim;
     this.order = Float32Array.from(visits);
@@ -108,8 +110,10 @@ export class Loope extends Module<[Tensor]> implements PositionEncoding {
   /** `[batch, 3, height patchSize, width patchSize]` to what to add to the patches, `[batch, height width, dim]`. */
   forward(images: Tensor): Tensor {
     return tidy(() => {
-      const positions = this.positions(images);
-      return reshape(sinusoidalTable(reshape(positions, [-1]), this.dim, this), [...positions.shape, this.dim]);
+      const [batch, count] = [images.shape[0], this.order.length];
+      const positions = this.context === undefined ? tensor1d(this.order) : reshape(this.positions(images), [-1]);
+      const table = reshape(sinusoidalTable(positions, this.dim, this), [-1, count, this.dim]);
+      return broadcastTo(table, [batch, count, this.dim]);
     });
   }
 

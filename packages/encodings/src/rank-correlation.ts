@@ -1,10 +1,10 @@
-/** Ranks from 1; equal values share the mean of theirs. */
-export function ranks(values: ArrayLike<number>): Float64Array {
+/** Ranks from 1; values that are equal, or less than `tolerance` above the least of theirs, share the mean of their ranks. */
+export function ranks(values: ArrayLike<number>, tolerance = 0): Float64Array {
   const order = Array.from({ length: values.length }, (_, i) => i).sort((a, b) => values[a] - values[b]);
   const out = new Float64Array(values.length);
   for (let from = 0; from < order.length; ) {
     let to = from;
-    while (to < order.length && values[order[to]] === values[order[from]]) to++;
+    while (to < order.length && values[order[to]] - values[order[from]] <= tolerance) to++;
     for (let i = from; i < to; i++) out[order[i]] = (from + 1 + to) / 2;
     from = to;
   }

@@ -1,7 +1,7 @@
 import '@tensorflow/tfjs-backend-cpu';
 import { memory, Rng, ShapeError, setBackend, tensor3d, zeros } from '@ashlar/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { structuralIntegrity } from './index.ts';
+import { type StructuralIntegrity, structuralIntegrity } from './index.ts';
 
 beforeAll(() => setBackend('cpu'));
 
@@ -26,6 +26,17 @@ describe('structuralIntegrity', () => {
     x.dispose();
     doubled.dispose();
     expect(memory().numTensors).toBe(before);
+  });
+
+  it('takes similarities that differ by rounding for equal', async () => {
+    const angles = [0, 0.5, 0.5, 1];
+    const row = (noise: number): Promise<StructuralIntegrity> =>
+      structuralIntegrity(
+        tensor3d([angles.map((angle, i) => [Math.cos(angle + noise * i), Math.sin(angle + noise * i)])]),
+      );
+    const [exact, noisy] = [await row(0), await row(2e-7)];
+    expect(noisy.directedMonotonicity).toBeCloseTo(exact.directedMonotonicity, 6);
+    expect((await row(1e-2)).directedMonotonicity).not.toBeCloseTo(exact.directedMonotonicity, 3);
   });
 
   it('refuses embeddings without direction and grids of one cell', async () => {

@@ -58,7 +58,7 @@ export async function structuralIntegrity(
     }
     const groups = [...levels.values()];
     undirected += 1 - rho([...levels.keys()], groups.map(mean));
-    directed += 1 - mean(sectors.map(({ distances, similarities }) => rho(distances, similarities)));
+    directed += 1 - mean(sectors.map(({ distances, similarities }) => rho(distances, similarities, ROUNDING)));
     asymmetry += mean(groups.map((group) => deviation(group) / mean(group)));
   }
   return {
@@ -93,11 +93,14 @@ function deviation(values: readonly number[]): number {
   return Math.sqrt(mean(values.map((value) => (value - centre) ** 2)));
 }
 
+/** Similarities of float32 embeddings that differ by less are equal. */
+const ROUNDING = 1e-6;
+
 /** Spearman's formula for ranks without ties, which the paper applies to all; 0 for less than two values. */
-function rho(a: readonly number[], b: readonly number[]): number {
+function rho(a: readonly number[], b: readonly number[], tolerance = 0): number {
   const n = a.length;
   if (n < 2) return 0;
-  const [ranksA, ranksB] = [ranks(a), ranks(b)];
+  const [ranksA, ranksB] = [ranks(a), ranks(b, tolerance)];
   const squares = ranksA.reduce((sum, rank, i) => sum + (rank - ranksB[i]) ** 2, 0);
   return 1 - (6 * squares) / (n * (n * n - 1));
 }

@@ -9,7 +9,7 @@ interface BiasCase extends GoldenInputs {
   channels: number[];
   activation: 'gelu' | 'relu';
   batch_norm_training: boolean;
-  batch_norm_eps: number;
+  batch_norm_eps?: number;
   dim: number;
   loss_weight: Tensor;
 }
@@ -39,8 +39,10 @@ export const loopeGolden = defineGolden({
       parameter.assign((inputs[nameOf(path)] as Tensor).clone());
     }
     const norm = loope.context?.norm;
-    norm?.running_mean.assign((inputs.running_mean as Tensor).clone());
-    norm?.running_var.assign((inputs.running_var as Tensor).clone());
+    for (const name of ['running_mean', 'running_var'] as const) {
+      if (inputs[name] !== undefined) norm?.[name].assign((inputs[name] as Tensor).clone());
+    }
+    if (norm !== undefined && inputs.batch_norm_eps !== undefined) Object.assign(norm, { eps: inputs.batch_norm_eps });
     loope.train(inputs.batch_norm_training);
     const { loss, grads } = lossAndGrads(() => sum(mul(loope.apply(image), loss_weight)), loope.trainableParameters());
     const outputs: GoldenOutputs = {

@@ -1,5 +1,5 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { ConfigError, Rng, ShapeError, setBackend, slice, type Tensor, tensor2d } from '@ashlar/tensor';
+import { ConfigError, Rng, ShapeError, setBackend, slice, stateDict, type Tensor, tensor2d } from '@ashlar/tensor';
 import { expectNoLeak, gradCheck } from '@ashlar/tensor/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { BatchNorm } from './index.ts';
@@ -21,6 +21,14 @@ describe('BatchNorm', () => {
     // A tenth of mean and unbiased variance.
     expect(Array.from(norm.running_mean.stored.dataSync())).toEqual([expect.closeTo(0.2), expect.closeTo(2)]);
     expect(Array.from(norm.running_var.stored.dataSync())).toEqual([expect.closeTo(1.1), expect.closeTo(20.9)]);
+    expect([...stateDict(norm).keys()]).toEqual([
+      'weight',
+      'bias',
+      'running_mean',
+      'running_var',
+      'num_batches_tracked',
+    ]);
+    expect(norm.num_batches_tracked.stored.dataSync()[0]).toBe(1);
   });
 
   it('goes by the running statistics in evaluation, one picture as well as many', () => {
@@ -56,5 +64,6 @@ describe('BatchNorm', () => {
     ).toThrow(ShapeError);
     expect(() => new BatchNorm(2).apply(tensor2d([[1, 2]]))).toThrow(/two values of each channel/);
     expect(() => new BatchNorm(2, { momentum: 2 })).toThrow(ConfigError);
+    expect(() => new BatchNorm(2, { eps: -1 })).toThrow(/eps is -1/);
   });
 });

@@ -11,6 +11,7 @@ import {
   reshape,
   rsqrt,
   ShapeError,
+  scalar,
   square,
   sub,
   type Tensor,
@@ -33,12 +34,15 @@ export class BatchNorm extends Module<[Tensor]> {
   readonly bias: Parameter;
   readonly running_mean: Buffer;
   readonly running_var: Buffer;
+  /** int32, as PyTorch counts them. */
+  readonly num_batches_tracked: Buffer;
 
   /** @param options.eps default 1e-5. @param options.momentum the share of each new batch in the running statistics, default 0.1. */
   constructor(channels: number, options: { readonly eps?: number; readonly momentum?: number } = {}) {
     super();
     const { eps = 1e-5, momentum = 0.1 } = options;
     checkSizes('BatchNorm', { channels });
+    if (!(eps >= 0 && Number.isFinite(eps))) throw new ConfigError(`BatchNorm: eps is ${eps}; it must be 0 or more.`);
     if (!(momentum >= 0 && momentum <= 1)) {
       throw new ConfigError(`BatchNorm: momentum is ${momentum}; it must be from 0 to 1.`);
     }
@@ -50,6 +54,7 @@ export class BatchNorm extends Module<[Tensor]> {
     this.bias = new Parameter({ shape, init: () => zeros(shape) });
     this.running_mean = new Buffer({ shape, init: () => zeros(shape) });
     this.running_var = new Buffer({ shape, init: () => ones(shape) });
+    this.num_batches_tracked = new Buffer({ shape: [], dtype: 'int32', init: () => scalar(0, 'int32') });
   }
 
   /** @throws ShapeError for other channels, or in training for less than two values of each. */
@@ -83,6 +88,8 @@ export class BatchNorm extends Module<[Tensor]> {
       this.running_var,
       noGrad(() => mul(variance, count / (count - 1))),
     );
+    const batches = this.num_batches_tracked;
+    batches.assign(noGrad(() => add(batches.stored, scalar(1, 'int32'))));
     return [centre, variance];
   }
 }
