@@ -1,4 +1,11 @@
-import { LENGTH_TASKS, type LengthExample, type LengthTaskName, lengthTask, type Scratchpad } from '@ashlar/data';
+import {
+  LENGTH_TASKS,
+  type LengthExample,
+  type LengthTaskName,
+  lengthsOf,
+  lengthTask,
+  type Scratchpad,
+} from '@ashlar/data';
 import { type CausalLM, createModel } from '@ashlar/models';
 import { adamw, chain, clipByGlobalNorm, Optimizer, warmupCosine } from '@ashlar/optim';
 import {
@@ -101,6 +108,7 @@ class Study {
   readonly #encodings: [string, (setting: EncodingSetting) => PositionEncoding][];
   readonly #options: Required<Omit<LengthsOptions, 'task' | 'encodings' | 'signal' | 'symbols' | 'scratchpad'>>;
   readonly #minLength: number;
+  readonly #hasLength: (length: number) => boolean;
   readonly #signal: AbortSignal | undefined;
 
   constructor(options: LengthsOptions) {
@@ -114,10 +122,9 @@ class Study {
     const { testLength, seeds, width, heads, learningRate } = this.#options;
     this.#draw =
       typeof task === 'string' ? (lengths, rng) => lengthTask(task, { ...lengths, symbols, scratchpad }, rng) : task;
-    this.#minLength =
-      typeof task === 'string' && Object.hasOwn(LENGTH_TASKS, task)
-        ? LENGTH_TASKS[task as LengthTaskName].minLength
-        : 1;
+    const named = typeof task === 'string' && Object.hasOwn(LENGTH_TASKS, task) ? (task as LengthTaskName) : undefined;
+    this.#minLength = named === undefined ? 1 : LENGTH_TASKS[named].minLength;
+    this.#hasLength = (length) => named === undefined || lengthsOf(named, length, length).length > 0;
     for (const name of [
       'trainLength',
       'testLength',
@@ -152,6 +159,12 @@ class Study {
     if (this.#draw({ minLength: this.#minLength, maxLength: testLength, count: 1 }, new Rng(0)).length !== 1) {
       throw new ConfigError('lengths: the task must draw as many problems as it is asked for.');
     }
+    const longest = this.#lengthsTo(testLength).at(-1) ?? 0;
+    if (longest <= trainLength) {
+      throw new ConfigError(
+        `lengths: ${quote(task)} has no lengths from ${trainLength + 1} to ${testLength}; make testLength larger.`,
+      );
+    }
   }
 
   async *run(): AsyncGenerator<LengthsEvent, void, void> {
@@ -166,11 +179,16 @@ class Study {
     }
   }
 
+  /** The lengths that the task has. */
+  #lengthsTo(longest: number): number[] {
+    const all = Array.from({ length: longest - this.#minLength + 1 }, (_, i) => this.#minLength + i);
+    return all.filter(this.#hasLength);
+  }
+
   /** The test and the vocabulary, the same for all encodings. */
   #data(rng: Rng): Data {
     const { trainLength, testLength, count } = this.#options;
-    const lengths = Array.from({ length: testLength - this.#minLength + 1 }, (_, i) => this.#minLength + i);
-    const test = lengths.map((length) => ({
+    const test = this.#lengthsTo(testLength).map((length) => ({
       length,
       examples: this.#draw({ minLength: length, maxLength: length, count }, rng.fork('test').fork(length)),
     }));
@@ -229,12 +247,13 @@ class Study {
       },
       { state: [moduleState(model), optimizer], maxGraphs: 200 },
     );
+    const trained = this.#lengthsTo(trainLength);
     try {
       model.train();
       for (let step = 1; step <= steps; step++) {
         this.#signal?.throwIfAborted();
         const own = data.rng.fork('train').fork(step);
-        const length = own.integer(this.#minLength, trainLength + 1);
+        const length = trained[own.integer(0, trained.length)];
         const batch = tensors(this.#draw({ minLength: length, maxLength: length, count: batchSize }, own), vocabulary);
         const loss = update(batch.ids, batch.labels);
         dispose(batch);

@@ -16,6 +16,7 @@ export {
   type LengthTaskInstances,
   type LengthTaskName,
   type LengthTaskOptions,
+  lengthsOf,
   lengthTask,
   writeProblem,
 } from './length-tasks/length-task.ts';

@@ -5,6 +5,7 @@ import {
   extractAnswer,
   LENGTH_TASKS,
   type LengthTaskName,
+  lengthsOf,
   lengthTask,
   writeProblem,
 } from './length-task.ts';
@@ -90,6 +91,63 @@ describe('lengthTask', () => {
     }
   });
 
+  it('acts out SCAN, whose lengths end with 48 actions and have gaps', () => {
+    const acted = (length: number): Map<string, string> => {
+      const examples = lengthTask('scan', { minLength: length, maxLength: length, count: 8000 }, new Rng(6));
+      return new Map(examples.map(({ prompt, answer }) => [prompt.slice('Solve: '.length, -1), answer]));
+    };
+    const [four, six] = [acted(4), acted(6)];
+    expect(four.get('turn around right')).toBe('I_TURN_RIGHT I_TURN_RIGHT I_TURN_RIGHT I_TURN_RIGHT');
+    expect(six.get('jump opposite left twice')).toBe('I_TURN_LEFT I_TURN_LEFT I_JUMP I_TURN_LEFT I_TURN_LEFT I_JUMP');
+    expect(four.get('walk thrice after look')).toBe('I_LOOK I_WALK I_WALK I_WALK');
+    for (const actions of four.values()) expect(actions.split(' ')).toHaveLength(4);
+    const swapped = [...four].flatMap(([command, actions]) => {
+      const other = four.get(command.split(' after ').toReversed().join(' and '));
+      return command.includes(' after ') && other !== undefined ? [[other, actions]] : [];
+    });
+    expect(swapped.length).toBeGreaterThan(100);
+    for (const [other, actions] of swapped) expect(other).toBe(actions);
+    expect(lengthsOf('scan', 20, 48)).toEqual([20, 21, 22, 24, 25, 26, 27, 28, 30, 32, 33, 36, 40, 48]);
+  });
+
+  it('evaluates nested string functions', () => {
+    const functions: Record<string, (x: string[], y: string[]) => string[]> = {
+      copy: (x) => x,
+      reverse: (x) => [...x].reverse(),
+      shift: (x) => [...x.slice(1), x[0]],
+      swap_first_last: (x) => [x.at(-1) as string, ...x.slice(1, -1), x[0]],
+      repeat: (x) => x.concat(x),
+      echo: (x) => x.concat(x.slice(-1)),
+      append: (x, y) => x.concat(y),
+      prepend: (x, y) => y.concat(x),
+      remove_first: (_, y) => y,
+      remove_second: (x) => x,
+    };
+    for (const { prompt, answer, length } of lengthTask(
+      'pcfg',
+      { minLength: 1, maxLength: 8, count: 400 },
+      new Rng(7),
+    )) {
+      const words = prompt.slice('Solve: '.length).trim().split(' ');
+      let called = 0;
+      const evaluate = (): string[] => {
+        const word = words.shift() as string;
+        if (functions[word] === undefined) {
+          const symbols = [word];
+          while (words.length > 0 && words[0] !== ',') symbols.push(words.shift() as string);
+          return symbols;
+        }
+        called++;
+        const x = evaluate();
+        if (functions[word].length < 2 && word !== 'remove_second') return functions[word](x, []);
+        expect(words.shift()).toBe(',');
+        return functions[word](x, evaluate());
+      };
+      expect(evaluate().join(' ')).toBe(answer);
+      expect([called, words.length]).toEqual([length, 0]);
+    }
+  });
+
   it('has 100 symbols', () => expect(new Set(SYMBOLS).size).toBe(100));
 
   it.each([
@@ -99,6 +157,12 @@ describe('lengthTask', () => {
     [() => lengthTask('lego', { ...options, maxLength: 27 }, new Rng(0)), /maxLength is 27; "lego" goes to 26/],
     [() => lengthTask('copy', { ...options, scratchpad: true }, new Rng(0)), /"copy" has none/],
     [() => lengthTask('copy', { ...options, symbols: 101 }, new Rng(0)), /symbols is 101/],
+    [() => lengthTask('pcfg', { ...options, symbols: 521 }, new Rng(0)), /symbols is 521; there are 520/],
+    [
+      () => lengthTask('scan', { ...options, minLength: 34, maxLength: 35 }, new Rng(0)),
+      /no problems of length 34 to 35/,
+    ],
+    [() => lengthTask('scan', { ...options, maxLength: 49 }, new Rng(0)), /"scan" goes to 48/],
     [() => lengthTask('replace', { ...options, symbols: 1 }, new Rng(0)), /at least 2/],
     [() => lengthTask('lego', { ...options, scratchpad: { variables: true } }, new Rng(0)), /variables is true/],
     [() => lengthTask('sum', { ...options, scratchpad: { inptu: true } as object }, new Rng(0)), /"inptu".*input/],

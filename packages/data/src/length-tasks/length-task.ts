@@ -5,8 +5,10 @@ import { copy, copyTwice, repeat, repeatDouble, replace, type Sequences } from '
 import { type Lego, lego, legoPermuted } from './lego.ts';
 import { type ModularSum, modularSum } from './modular-sum.ts';
 import { type Parity, parity } from './parity.ts';
+import { pcfg } from './pcfg.ts';
 import { type Polynomial, polynomial } from './polynomial.ts';
 import { reverse, reverseCopy, reverseTwice } from './reverse.ts';
+import { scan } from './scan.ts';
 import { type Scratchpad, writeScratchpad } from './scratchpad.ts';
 import { type Sorting, sortNumbers, sortSymbols } from './sorting.ts';
 import type { LengthTask } from './task.ts';
@@ -29,6 +31,8 @@ export interface LengthTaskInstances {
   readonly reverse: Sequences;
   readonly 'reverse-twice': Sequences;
   readonly 'reverse-copy': Sequences;
+  readonly scan: Sequences;
+  readonly pcfg: Sequences;
 }
 
 export type LengthTaskName = keyof LengthTaskInstances;
@@ -51,6 +55,8 @@ export const LENGTH_TASKS: { readonly [N in LengthTaskName]: LengthTask<LengthTa
   reverse,
   'reverse-twice': reverseTwice,
   'reverse-copy': reverseCopy,
+  scan,
+  pcfg,
 };
 
 /** A problem as text: the model reads `prompt` and is to write `target`. */
@@ -72,7 +78,7 @@ export interface LengthTaskOptions {
   readonly count: number;
   /** Default false. */
   readonly scratchpad?: Scratchpad;
-  /** Different symbols, for copying, reversing (default 100) and sorting symbols (default 50). */
+  /** Different symbols, for copying, reversing (default 100), sorting symbols (default 50) and `pcfg` (default 520). */
   readonly symbols?: number;
 }
 
@@ -83,8 +89,8 @@ function taskOf(name: string): LengthTask<unknown> {
 }
 
 /**
- * Random problems of a task, lengths `minLength .. maxLength` in turn.
- * @throws ConfigError for an unknown task or scratchpad part, and options out of range.
+ * Random problems of a task, in turn of all lengths from `minLength` to `maxLength` that it has.
+ * @throws ConfigError for an unknown task or scratchpad part, options out of range, and no such length.
  */
 export function lengthTask(name: string, options: LengthTaskOptions, rng: Rng): LengthExample[] {
   const task = taskOf(name);
@@ -95,10 +101,21 @@ export function lengthTask(name: string, options: LengthTaskOptions, rng: Rng): 
   if (task.maxLength !== undefined && maxLength > task.maxLength) {
     throw new ConfigError(`lengthTask: maxLength is ${maxLength}; ${quote(name)} goes to ${task.maxLength}`);
   }
+  const lengths = lengthsOf(name, minLength, maxLength);
+  if (lengths.length === 0) {
+    throw new ConfigError(`lengthTask: ${quote(name)} has no problems of length ${minLength} to ${maxLength}`);
+  }
   return Array.from({ length: count }, (_, i) => {
-    const length = minLength + (i % (maxLength - minLength + 1));
+    const length = lengths[i % lengths.length];
     return { ...write(name, task, task.draw(length, rng, { symbols }), scratchpad), length };
   });
+}
+
+/** The lengths that a task has, from `minLength` to `maxLength`. @throws ConfigError for an unknown task. */
+export function lengthsOf(name: string, minLength: number, maxLength: number): number[] {
+  const task = taskOf(name);
+  const all = Array.from({ length: Math.max(0, maxLength - minLength + 1) }, (_, i) => minLength + i);
+  return all.filter((length) => task.hasLength?.(length) ?? true);
 }
 
 /** One given problem as text. @throws ConfigError as `lengthTask`. */

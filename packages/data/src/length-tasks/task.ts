@@ -8,6 +8,8 @@ export interface LengthTask<Instance> {
   readonly minLength: number;
   /** The longest, where there is one. */
   readonly maxLength?: number;
+  /** Whether there are problems of a length in between; absent where there are of all. */
+  hasLength?(length: number): boolean;
   draw(length: number, rng: Rng, options: { readonly symbols?: number }): Instance;
   prompt(instance: Instance): string;
   /** What follows the prompt, or the scratchpad. */
