@@ -1,4 +1,4 @@
-import { attend, Dropout, LayerNorm, Linear, mergeHeads, splitHeads, xavierUniform_ } from '@ashlar/nn';
+import { attend, Dropout, LayerNorm, Linear, MASKED, mergeHeads, splitHeads, xavierUniform_ } from '@ashlar/nn';
 import {
   add,
   ConfigError,
@@ -19,9 +19,6 @@ import {
 } from '@ashlar/tensor';
 import { AttentionRefinement, type RefinementInput } from './attention-refinement.ts';
 import { checkInteger } from './options.ts';
-
-/** Added to the logit of what is padding. */
-const MASKED = -1e30;
 
 export interface CoverageDecoderOptions {
   /** Default 256. */

@@ -67,21 +67,25 @@ export function algorithmicTargets(
   return task === 'minsum' ? [...answers, ...answers] : answers;
 }
 
-export interface AlgorithmicTaskOptions {
-  readonly task: AlgorithmicTask;
-  /** Numbers of an input; of pairs for `minsum`. */
-  readonly n: number;
+/** How samples of numbers are drawn. */
+export interface AlgorithmicSampling {
   /** Default 1. */
   readonly samples?: number;
   /** Numbers lie between `low` and `high`. */
   readonly low: number;
   readonly high: number;
-  /** See `algorithmicTargets`. Default false. */
-  readonly cumulative?: boolean;
-  /** Scratch nodes after the numbers: value 0, target 0. Default 0. */
+  /** Scratch nodes after the others: value 0, target 0. Default 0. */
   readonly extraNodes?: number;
   /** Samples whose own range lies inside this one are drawn again: tests outside of the range of training. */
   readonly reject?: { readonly low: number; readonly high: number };
+}
+
+export interface AlgorithmicTaskOptions extends AlgorithmicSampling {
+  readonly task: AlgorithmicTask;
+  /** Numbers of an input; of pairs for `minsum`. */
+  readonly n: number;
+  /** See `algorithmicTargets`. Default false. */
+  readonly cumulative?: boolean;
 }
 
 /**
@@ -93,25 +97,10 @@ export interface AlgorithmicTaskOptions {
  * @throws ConfigError for an option out of range, or where `reject` leaves fewer than one sample in 10,000.
  */
 export function algorithmicTask(options: AlgorithmicTaskOptions, rng: Rng): { x: Tensor; y: Tensor } {
-  const { task, low, high, cumulative = false, extraNodes = 0, reject } = options;
-  const where = 'algorithmicTask';
+  const { task, cumulative = false } = options;
   checkTask(task, cumulative);
-  const n = checkWhole(options.n, where, 'n') * (task === 'minsum' ? 2 : 1);
-  const samples = checkWhole(options.samples ?? 1, where, 'samples');
-  if (!Number.isInteger(extraNodes) || extraNodes < 0) {
-    throw new ConfigError(`${where}: extraNodes is ${quote(extraNodes)}; it may be a whole number >= 0`);
-  }
-  checkRange(`${where}: low and high`, low, high);
-  if (reject !== undefined) {
-    checkRange(`${where}: reject`, reject.low, reject.high);
-    const inside = Math.max(0, Math.min(reject.high, high) - Math.max(reject.low, low)) / (high - low);
-    if (1 - inside ** 2 < 1e-4) {
-      throw new ConfigError(
-        `${where}: reject is [${reject.low}, ${reject.high}], which leaves next to nothing of [${low}, ${high}]; ` +
-          'widen low and high beyond it',
-      );
-    }
-  }
+  const { samples, extraNodes, ...checked } = checkSampling('algorithmicTask', options);
+  const n = checked.n * (task === 'minsum' ? 2 : 1);
   const width = n + extraNodes;
   const [xs, ys] = [new Float32Array(samples * width), new Float32Array(samples * width)];
   for (let i = 0; i < samples; i++) {
@@ -140,11 +129,36 @@ export function maskedMse(out: Tensor, y: Tensor, extraNodes: number): Tensor {
   return tidy(() => mean(square(sub(slice(out, [0, 0, 0], [-1, nodes, -1]), slice(y, [0, 0, 0], [-1, nodes, -1])))));
 }
 
-function sampleRange({ low, high, reject }: AlgorithmicTaskOptions, rng: Rng): [number, number] {
+/** Two numbers between `low` and `high` in order, not both inside `reject`. */
+export function sampleRange({ low, high, reject }: AlgorithmicSampling, rng: Rng): [number, number] {
   for (;;) {
     const [l, u] = ascending(Array.from(rng.uniformArray(2), (unit) => low + (high - low) * unit));
     if (reject === undefined || l < reject.low || u > reject.high) return [l, u];
   }
+}
+
+/** The sizes, with their defaults. @throws ConfigError for options out of range. */
+export function checkSampling(
+  where: string,
+  options: AlgorithmicSampling & { readonly n: number },
+  leastN = 1,
+): { n: number; samples: number; extraNodes: number } {
+  const { low, high, reject, extraNodes = 0 } = options;
+  const n = checkWhole(options.n, where, 'n', leastN);
+  const samples = checkWhole(options.samples ?? 1, where, 'samples');
+  checkWhole(extraNodes, where, 'extraNodes', 0);
+  checkRange(`${where}: low and high`, low, high);
+  if (reject !== undefined) {
+    checkRange(`${where}: reject`, reject.low, reject.high);
+    const inside = Math.max(0, Math.min(reject.high, high) - Math.max(reject.low, low)) / (high - low);
+    if (1 - inside ** 2 < 1e-4) {
+      throw new ConfigError(
+        `${where}: reject is [${reject.low}, ${reject.high}], which leaves next to nothing of [${low}, ${high}]; ` +
+          'widen low and high beyond it',
+      );
+    }
+  }
+  return { n, samples, extraNodes };
 }
 
 function checkTask(task: AlgorithmicTask, cumulative: boolean): void {

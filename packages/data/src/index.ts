@@ -1,4 +1,5 @@
 export {
+  type AlgorithmicSampling,
   type AlgorithmicTask,
   type AlgorithmicTaskOptions,
   algorithmicTargets,
@@ -30,6 +31,7 @@ export type { LengthTask } from './length-tasks/task.ts';
 export { loadTokenizer } from './load-tokenizer.ts';
 export { type NeedleOptions, type NeedleTask, needleTask } from './needle-task.ts';
 export { type PackOptions, packTokens, type Tokens } from './pack-tokens.ts';
+export { type ShortestPathOptions, shortestPathTask, upperTriangleMse } from './shortest-path-task.ts';
 export { type Split, type SplitOptions, splitDocuments } from './split-documents.ts';
 export type { StreamDecoder } from './stream-decoder.ts';
 export { readText, streamText, type TextDocument } from './text.ts';

@@ -3,6 +3,7 @@ export * from './activation.ts';
 export * from './attend.ts';
 export * from './attention.ts';
 export * from './batch-norm.ts';
+export { MASKED } from './causal-mask.ts';
 export * from './conv1d.ts';
 export * from './conv2d.ts';
 export * from './dropout.ts';

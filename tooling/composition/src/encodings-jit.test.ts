@@ -1,5 +1,19 @@
 import '@ashlar/backend-ort';
-import { Clex, Dpe, DualChunk, MdLrpe, PositionalScores, ReRope, SelfExtend, SeqPe } from '@ashlar/encodings';
+import {
+  Alibi,
+  Clex,
+  Dpe,
+  DualChunk,
+  LearnedAbsolute,
+  MdLrpe,
+  PositionalScores,
+  ReRope,
+  Rope,
+  SelfExtend,
+  SeqPe,
+  Sinusoidal,
+  T5RelativeBias,
+} from '@ashlar/encodings';
 import { type CausalLM, createModel } from '@ashlar/models';
 import { normal_ } from '@ashlar/nn';
 import { jit, moduleState, type PositionEncoding, Rng, setBackend, type Tensor } from '@ashlar/tensor';
@@ -20,6 +34,12 @@ const CONFIG = {
 beforeAll(() => setBackend('ort'));
 
 it.each<[string, PositionEncoding]>([
+  ['Sinusoidal', new Sinusoidal({ dim: 16 })],
+  ['LearnedAbsolute', new LearnedAbsolute({ maxPositions: 12, dim: 16, rng: new Rng('learned') })],
+  ['Alibi', new Alibi({ heads: 2 })],
+  ['T5RelativeBias', new T5RelativeBias({ heads: 2, rng: new Rng('t5') })],
+  ['Rope, interleaved and partial', new Rope({ headDim: 8, layout: 'interleaved', fraction: 0.5 })],
+  ['Rope, yarn', new Rope({ headDim: 8, maxPositions: 6, scaling: { rope_type: 'yarn', factor: 2 } })],
   ['Clex', new Clex({ headDim: 8, originalLength: 6, stepSize: 0.25, rng: new Rng('clex') })],
   ['Dpe', new Dpe({ headDim: 8, window: 4, scales: [2, 4] })],
   ['SelfExtend', new SelfExtend({ headDim: 8, window: 4, group: 2 })],
