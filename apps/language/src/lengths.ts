@@ -12,6 +12,7 @@ import {
   AshlarError,
   argMax,
   ConfigError,
+  checkInteger,
   closestNames,
   crossEntropy,
   disposeMap,
@@ -135,10 +136,7 @@ class Study {
       'heads',
       'layers',
     ] as const) {
-      const value = this.#options[name];
-      if (!Number.isSafeInteger(value) || value < 1) {
-        throw new ConfigError(`lengths: ${name} is ${quote(value)}; it must be a whole number of at least 1.`);
-      }
+      checkInteger('lengths', name, this.#options[name]);
     }
     if (trainLength < this.#minLength) {
       throw new ConfigError(`lengths: trainLength is ${trainLength}; ${quote(task)} starts at ${this.#minLength}.`);

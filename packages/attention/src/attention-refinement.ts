@@ -4,6 +4,7 @@ import {
   Buffer,
   broadcastTo,
   cast,
+  checkInteger,
   concat,
   cumsum,
   div,
@@ -27,7 +28,6 @@ import {
   transpose,
   zeros,
 } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
 
 export interface RefinementInput {
   /** Rows of the image's cells. */

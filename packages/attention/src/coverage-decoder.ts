@@ -3,6 +3,7 @@ import {
   add,
   ConfigError,
   cast,
+  checkInteger,
   Module,
   matMul,
   mul,
@@ -18,7 +19,6 @@ import {
   zeros,
 } from '@ashlar/tensor';
 import { AttentionRefinement, type RefinementInput } from './attention-refinement.ts';
-import { checkInteger } from './options.ts';
 
 export interface CoverageDecoderOptions {
   /** Default 256. */

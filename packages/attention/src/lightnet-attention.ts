@@ -3,6 +3,7 @@ import {
   add,
   ConfigError,
   cast,
+  checkInteger,
   einsum,
   exp,
   fill,
@@ -25,7 +26,6 @@ import {
 import { ABSENT, lastToken, logCumSumExp } from './additive-recurrence.ts';
 import { decayedScan } from './decayed-scan.ts';
 import { hide, tokenSoftmax } from './one-scan-attention.ts';
-import { checkInteger } from './options.ts';
 
 export interface LightNetAttentionOptions {
   /** Width of the tokens; a multiple of `heads`. */

@@ -1,7 +1,6 @@
 import { RMSNorm, SwiGLU, xavierUniform_ } from '@ashlar/nn';
-import { add, Module, type Tensor, zeros } from '@ashlar/tensor';
+import { add, checkInteger, Module, type Tensor, zeros } from '@ashlar/tensor';
 import { LightNetAttention, type LightNetAttentionOptions, type LightNetInput } from './lightnet-attention.ts';
-import { checkInteger } from './options.ts';
 
 /**
  * A block of LightNet, `[batch, n, dim]` to the same: `x += attn(norm1(x)); x += glu(norm2(x))` with RMSNorm and

@@ -2,6 +2,7 @@ import { Embedding, LayerNorm, Linear, Sequential } from '@ashlar/nn';
 import {
   add,
   cast,
+  checkInteger,
   crossEntropy,
   div,
   equal,
@@ -20,7 +21,6 @@ import {
 } from '@ashlar/tensor';
 import { keepSteps } from './attention-refinement.ts';
 import { CoverageDecoder, type CoverageDecoderOptions } from './coverage-decoder.ts';
-import { checkInteger } from './options.ts';
 
 export interface PosformerDecoderOptions extends CoverageDecoderOptions {
   /** Added to the tokens; the paper's is sinusoidal, interleaved. */

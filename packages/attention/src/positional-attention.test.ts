@@ -99,7 +99,7 @@ describe('PositionalAttention', () => {
 
   it.each<[object, RegExp]>([
     [{ embedDim: 7 }, /embedDim is 7; it must be a multiple of numHeads, 3/],
-    [{ positionDim: 0 }, /positionDim is 0; it must be an integer of at least 1/],
+    [{ positionDim: 0 }, /positionDim is 0; it must be a whole number >= 1/],
     [{ numHeads: 1.5 }, /numHeads is 1.5/],
   ])('refuses %o', (options, message) => {
     const make = () => new PositionalAttention({ embedDim: 6, positionDim: 4, numHeads: 3, rng, ...options });

@@ -1,6 +1,7 @@
 import { Linear, mergeHeads, splitHeads, xavierUniform_, zeros_ } from '@ashlar/nn';
 import {
   ConfigError,
+  checkInteger,
   concat,
   eye,
   Module,
@@ -15,7 +16,7 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
-import { checkHeads, checkInteger } from './options.ts';
+import { checkHeads } from './options.ts';
 
 export interface PositionalAttentionOptions {
   /** Width of the tokens, `m`; a multiple of `numHeads`. */

@@ -2,6 +2,7 @@ import { attend, Linear, mergeHeads, Sequential, splitHeads } from '@ashlar/nn';
 import {
   broadcastTo,
   ConfigError,
+  checkInteger,
   concat,
   Module,
   type PositionEncoding,
@@ -12,7 +13,7 @@ import {
   Tensor,
   tidy,
 } from '@ashlar/tensor';
-import { checkHeads, checkInteger } from './options.ts';
+import { checkHeads } from './options.ts';
 import { PositionalAttention, projection } from './positional-attention.ts';
 
 export interface PositionalTransformerOptions {

@@ -1,5 +1,6 @@
 import {
   ConfigError,
+  checkInteger,
   mean,
   quote,
   type Rng,
@@ -11,7 +12,6 @@ import {
   tensor3d,
   tidy,
 } from '@ashlar/tensor';
-import { checkWhole } from './options.ts';
 
 export type AlgorithmicTask = 'sum' | 'min' | 'max' | 'median' | 'sort' | 'maxsub' | 'minsum';
 
@@ -144,9 +144,9 @@ export function checkSampling(
   leastN = 1,
 ): { n: number; samples: number; extraNodes: number } {
   const { low, high, reject, extraNodes = 0 } = options;
-  const n = checkWhole(options.n, where, 'n', leastN);
-  const samples = checkWhole(options.samples ?? 1, where, 'samples');
-  checkWhole(extraNodes, where, 'extraNodes', 0);
+  const n = checkInteger(where, 'n', options.n, leastN);
+  const samples = checkInteger(where, 'samples', options.samples ?? 1);
+  checkInteger(where, 'extraNodes', extraNodes, 0);
   checkRange(`${where}: low and high`, low, high);
   if (reject !== undefined) {
     checkRange(`${where}: reject`, reject.low, reject.high);

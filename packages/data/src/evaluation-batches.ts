@@ -1,5 +1,4 @@
-import { ConfigError } from '@ashlar/tensor';
-import { checkWhole } from './options.ts';
+import { ConfigError, checkInteger } from '@ashlar/tensor';
 import type { Tokens } from './pack-tokens.ts';
 import { type TokenBatch, windowBatch } from './token-batches.ts';
 
@@ -29,14 +28,14 @@ export interface EvaluationBatches extends Iterable<TokenBatch> {
  */
 export function evaluationBatches(tokens: Tokens, options: EvaluationBatchesOptions): EvaluationBatches {
   const { padId = 0 } = options;
-  const sequenceLength = checkWhole(options.sequenceLength, 'evaluationBatches', 'sequenceLength');
+  const sequenceLength = checkInteger('evaluationBatches', 'sequenceLength', options.sequenceLength);
   if (tokens.length < 2) {
     throw new ConfigError(
       `evaluationBatches: there are ${tokens.length} tokens; at least 2 are needed, one to predict the other from. Hold out more text.`,
     );
   }
   const windows = Math.ceil((tokens.length - 1) / sequenceLength);
-  const rows = Math.min(windows, checkWhole(options.batchSize, 'evaluationBatches', 'batchSize'));
+  const rows = Math.min(windows, checkInteger('evaluationBatches', 'batchSize', options.batchSize));
   const length = Math.ceil(windows / rows);
   return {
     length,

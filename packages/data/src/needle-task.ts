@@ -1,5 +1,4 @@
-import { type Rng, type Tensor1D, type Tensor2D, tensor1d, tensor2d } from '@ashlar/tensor';
-import { checkWhole } from './options.ts';
+import { checkInteger, type Rng, type Tensor1D, type Tensor2D, tensor1d, tensor2d } from '@ashlar/tensor';
 
 export interface NeedleOptions {
   /** Sequences. */
@@ -24,9 +23,9 @@ export interface NeedleTask {
  */
 export function needleTask(options: NeedleOptions, rng: Rng): NeedleTask {
   const { count, length, symbols = 24 } = options;
-  checkWhole(count, 'needleTask', 'count');
-  checkWhole(length, 'needleTask', 'length', 4);
-  checkWhole(symbols, 'needleTask', 'symbols', 2);
+  checkInteger('needleTask', 'count', count);
+  checkInteger('needleTask', 'length', length, 4);
+  checkInteger('needleTask', 'symbols', symbols, 2);
   const ids = new Int32Array(count * length);
   const labels = new Int32Array(count);
   for (let row = 0; row < count; row++) {

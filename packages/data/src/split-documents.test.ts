@@ -93,7 +93,7 @@ describe('splitDocuments', () => {
     [[], {}, '1 of 0 documents held out leave none to learn from'],
     [documents.slice(0, 1), { count: 1 }, 'Leave count out to cut the one in two'],
     [documents, { count: 20 }, '20 of 20 documents held out leave none to learn from'],
-    [documents, { count: 0 }, 'count is 0; it may be a whole number >= 1'],
+    [documents, { count: 0 }, 'count is 0; it must be a whole number >= 1'],
     [documents, { count: 1.5 }, 'count is 1.5'],
     [documents, { fraction: 1 }, 'fraction is 1; it may be a number in (0, 1)'],
     [documents, { fraction: Number.NaN }, 'fraction is NaN'],

@@ -1,5 +1,4 @@
-import { ConfigError, quote, type Rng } from '@ashlar/tensor';
-import { checkWhole } from './options.ts';
+import { ConfigError, checkInteger, quote, type Rng } from '@ashlar/tensor';
 import type { TextDocument } from './text.ts';
 
 export interface SplitOptions {
@@ -39,7 +38,7 @@ export function splitDocuments(documents: readonly TextDocument[], options: Spli
   if (!(fraction > 0 && fraction < 1)) {
     throw new ConfigError(`splitDocuments: fraction is ${fraction}; it may be a number in (0, 1)`);
   }
-  if (count !== undefined) checkWhole(count, 'splitDocuments', 'count');
+  if (count !== undefined) checkInteger('splitDocuments', 'count', count);
 
   const total = documents.length;
   if (total === 1 && count === undefined) return cut(documents[0], fraction);

@@ -1,5 +1,6 @@
 import {
   ConfigError,
+  checkInteger,
   type Rng,
   ShapeError,
   type Tensor,
@@ -8,7 +9,6 @@ import {
   tensor2d,
   tensor4d,
 } from '@ashlar/tensor';
-import { checkWhole } from './options.ts';
 
 /** The red, the green and the blue cell, each `[x, y]`: column and row. */
 export type ThreeCells = readonly [red: Point, green: Point, blue: Point];
@@ -86,9 +86,9 @@ export interface ThreeCellDataset {
  */
 export function threeCellDataset(options: ThreeCellOptions, rng: Rng): ThreeCellDataset {
   const { grid = 14, patchSize = 16, count } = options;
-  checkWhole(grid, 'threeCellDataset', 'grid', 3);
-  checkWhole(patchSize, 'threeCellDataset', 'patchSize');
-  checkWhole(count, 'threeCellDataset', 'count');
+  checkInteger('threeCellDataset', 'grid', grid, 3);
+  checkInteger('threeCellDataset', 'patchSize', patchSize);
+  checkInteger('threeCellDataset', 'count', count);
   const cells = Array.from({ length: count }, () => draw(grid, rng));
   const side = grid * patchSize;
   const images = new Float32Array(count * 3 * side * side);

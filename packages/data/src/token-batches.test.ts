@@ -184,7 +184,7 @@ describe('TokenBatches', () => {
     [12, {}, 'there are 12 tokens; batchSize 3 and sequenceLength 4 need at least 13. Give more text'],
     [4, { dropLast: false }, 'need at least 5'],
     [0, { dropLast: false }, 'there are 0 tokens'],
-    [50, { batchSize: 0 }, 'batchSize is 0; it may be a whole number >= 1'],
+    [50, { batchSize: 0 }, 'batchSize is 0; it must be a whole number >= 1'],
     [50, { sequenceLength: 2.5 }, 'sequenceLength is 2.5'],
     [50, { rng: undefined }, 'rng is missing; shuffle: true needs one'],
   ])('refuse %i tokens with %j', (count, options, message) => {

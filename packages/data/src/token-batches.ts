@@ -1,5 +1,13 @@
-import { ConfigError, FormatError, quote, Rng, type RngState, type Tensor2D, tensor2d } from '@ashlar/tensor';
-import { checkWhole } from './options.ts';
+import {
+  ConfigError,
+  checkInteger,
+  FormatError,
+  quote,
+  Rng,
+  type RngState,
+  type Tensor2D,
+  tensor2d,
+} from '@ashlar/tensor';
 import type { Tokens } from './pack-tokens.ts';
 import { isObject } from './tokenizer-json.ts';
 
@@ -64,8 +72,8 @@ export class TokenBatches implements Iterable<TokenBatch> {
 
   constructor(tokens: Tokens, options: TokenBatchesOptions) {
     const { rng, shuffle = true, dropLast = true } = options;
-    const batchSize = checkWhole(options.batchSize, 'TokenBatches', 'batchSize');
-    const sequenceLength = checkWhole(options.sequenceLength, 'TokenBatches', 'sequenceLength');
+    const batchSize = checkInteger('TokenBatches', 'batchSize', options.batchSize);
+    const sequenceLength = checkInteger('TokenBatches', 'sequenceLength', options.sequenceLength);
     if (shuffle && rng === undefined) throw new ConfigError('TokenBatches: rng is missing; shuffle: true needs one');
     const windows = Math.floor((tokens.length - 1) / sequenceLength);
     checkEnough(tokens.length, (dropLast ? batchSize : 1) * sequenceLength + 1, options);

@@ -2,6 +2,7 @@ import {
   abs,
   ConfigError,
   cast,
+  checkInteger,
   mul,
   neg,
   type PositionEncoding,
@@ -11,7 +12,6 @@ import {
   tensor,
   tidy,
 } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
 import { checkPositions } from './positions.ts';
 
 /**

@@ -1,5 +1,6 @@
 import {
   add,
+  checkChoice,
   expandDims,
   log,
   maximum,
@@ -13,7 +14,6 @@ import {
   tidy,
   tril,
 } from '@ashlar/tensor';
-import { checkChoice } from './options.ts';
 
 /**
  * With `m = (p + q) / 2`. `'symmetric-kl'`: `KL(p||q) + KL(q||p)`. `'jensen-shannon'`: `(KL(p||m) + KL(q||m)) / 2`.

@@ -1,6 +1,7 @@
 import {
   add,
   cast,
+  checkInteger,
   clipByValue,
   concat,
   expandDims,
@@ -17,7 +18,6 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
 
 export interface ReadOptions {
   /** Whether -1 and 1 are the centres of the outermost cells, in place of their outer edges. Default false. */

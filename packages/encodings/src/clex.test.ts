@@ -109,7 +109,7 @@ describe('Clex', () => {
     expect(make({ headDim: 2 })).toThrow(/headDim is 2/);
     expect(make({ maxFactor: 1.5 })).toThrow(/maxFactor is 1.5/);
     expect(make({ stepSize: 0 })).toThrow(/stepSize is 0/);
-    expect(make({ activation: 'relu' })).toThrow(/activation is 'relu'/);
+    expect(make({ activation: 'relu' })).toThrow(/activation is "relu"/);
     expect(make({ originalLength: 0 })).toThrow(ConfigError);
     const clex = new Clex(options);
     expect(() => {

@@ -2,6 +2,9 @@ import {
   add,
   Buffer,
   ConfigError,
+  checkChoice,
+  checkInteger,
+  checkNumber,
   cos,
   currentTrace,
   exp,
@@ -26,7 +29,6 @@ import {
   tidy,
   zeros,
 } from '@ashlar/tensor';
-import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import { checkPositions, lengthOf } from './positions.ts';
 import type { RotaryLayout } from './rope.ts';
 import { ropeFrequencies } from './rope-scaling.ts';
@@ -97,9 +99,9 @@ export class Clex extends Module<[readonly number[]]> implements PositionEncodin
     checkInteger('Clex', 'originalLength', originalLength, logScale ? 2 : 1);
     checkInteger('Clex', 'maxFactor', maxFactor);
     checkInteger('Clex', 'hiddenFactor', hiddenFactor);
-    checkAbove('Clex', 'base', base, 1);
-    checkAbove('Clex', 'ntkBase', ntkBase, 1);
-    checkAbove('Clex', 'stepSize', stepSize, 0);
+    checkNumber('Clex: base', base, { above: 1 });
+    checkNumber('Clex: ntkBase', ntkBase, { above: 1 });
+    checkNumber('Clex: stepSize', stepSize, { above: 0 });
     checkChoice('Clex', 'activation', activation, ['silu', 'tanh']);
     checkChoice('Clex', 'layout', layout, ['half', 'interleaved']);
     if (headDim % 2 !== 0) throw new ShapeError(`Clex: headDim is ${headDim}; channels come in pairs.`);

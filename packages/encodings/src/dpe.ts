@@ -1,5 +1,6 @@
 import {
   ConfigError,
+  checkInteger,
   type EncodingContext,
   mean,
   mul,
@@ -13,7 +14,6 @@ import {
   tidy,
   topKMask,
 } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
 import { isNear, type Region, RegionalRope, type RegionalRopeOptions, truePlace } from './regional-rope.ts';
 import type { RotaryLayout } from './rope.ts';
 

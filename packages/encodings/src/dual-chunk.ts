@@ -1,5 +1,4 @@
-import { ConfigError } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
+import { ConfigError, checkInteger } from '@ashlar/tensor';
 import { maskOf, type Region, RegionalRope, type RegionalRopeOptions } from './regional-rope.ts';
 
 /**

@@ -1,6 +1,8 @@
 import {
   Buffer,
   cast,
+  checkInteger,
+  checkNumber,
   concat,
   cos,
   Module,
@@ -13,7 +15,6 @@ import {
   type Tensor,
   tidy,
 } from '@ashlar/tensor';
-import { checkAbove, checkInteger } from './options.ts';
 
 /**
  * Random Fourier features of coordinates: `[cos(2 pi B x), sin(2 pi B x)]` with `B` from a normal distribution, drawn once.
@@ -36,7 +37,7 @@ export class FourierFeatures extends Module<[Tensor]> {
     const { axes, features, std = 1, rng } = options;
     checkInteger('FourierFeatures', 'axes', axes);
     checkInteger('FourierFeatures', 'features', features);
-    checkAbove('FourierFeatures', 'std', std, 0);
+    checkNumber('FourierFeatures: std', std, { above: 0 });
     const shape: [number, number] = [features, axes];
     this.B = new Buffer({ shape, init: () => rng.normal(shape, { std }) });
   }

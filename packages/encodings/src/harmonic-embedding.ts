@@ -1,5 +1,4 @@
-import { cast, concat, cos, mul, ShapeError, sin, type Tensor, tidy } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
+import { cast, checkInteger, concat, cos, mul, ShapeError, sin, type Tensor, tidy } from '@ashlar/tensor';
 
 /**
  * Coordinates as `[x, sin(x), cos(x), sin(2x), cos(2x), …, sin(2^(L-1) x), cos(2^(L-1) x)]`, each block over all axes and

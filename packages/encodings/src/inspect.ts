@@ -1,6 +1,7 @@
 import {
   add,
   ConfigError,
+  checkInteger,
   matMul,
   mean,
   mul,
@@ -13,7 +14,6 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
 import { correlation, rankCorrelation } from './rank-correlation.ts';
 
 export interface InspectOptions {

@@ -1,6 +1,7 @@
 import {
   ConfigError,
   cast,
+  checkInteger,
   gatherRows,
   Module,
   Parameter,
@@ -10,7 +11,6 @@ import {
   type Tensor,
   tidy,
 } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
 import { checkPositions, wholePositions } from './positions.ts';
 
 /**

@@ -90,7 +90,7 @@ describe('Loope', () => {
     const make = (change: Partial<LoopeOptions>) => () => new Loope({ ...options, ...change });
     expect(make({ dim: 7 })).toThrow(ShapeError);
     expect(make({ order: 'hilbert' })).toThrow(/use gilbertOrder/);
-    expect(make({ order: 'spiral' as 'raster' })).toThrow(/order is 'spiral'/);
+    expect(make({ order: 'spiral' as 'raster' })).toThrow(/order is "spiral"/);
     expect(make({ order: [0, 1] })).toThrow(/order has 2 numbers; it must have one for each of 6/);
     expect(make({ order: [0, 1, Number.NaN, 3, 4, 5] })).toThrow(/order has NaN/);
     expect(make({ channels: [4, 2] })).toThrow(/the last must be 1/);

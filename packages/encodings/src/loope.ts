@@ -3,6 +3,8 @@ import {
   add,
   broadcastTo,
   ConfigError,
+  checkChoice,
+  checkInteger,
   concat,
   gelu,
   Module,
@@ -17,7 +19,6 @@ import {
   tensor1d,
   tidy,
 } from '@ashlar/tensor';
-import { checkChoice, checkInteger } from './options.ts';
 import { gilbertOrder, hilbertOrder, rasterOrder, zigzagOrder } from './patch-orders.ts';
 import { checkPositions, wholePositions } from './positions.ts';
 import { checkWidth, type SinusoidalLayout, sinusoidalTable } from './sinusoidal.ts';

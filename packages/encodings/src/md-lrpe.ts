@@ -3,6 +3,9 @@ import {
   Buffer,
   ConfigError,
   cast,
+  checkChoice,
+  checkInteger,
+  checkNumber,
   concat,
   cos,
   Module,
@@ -22,7 +25,6 @@ import {
   tensor2d,
   tidy,
 } from '@ashlar/tensor';
-import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import { checkPositions, wholePositions } from './positions.ts';
 
 /** `'cosine'`: `[x cos, x sin]`, twice as wide. `'rotary'`: channels `i` and `i + d/2` turn together; the width stays. */
@@ -75,7 +77,7 @@ export class MdLrpe extends Module<[Tensor, Tensor]> implements PositionEncoding
     checkInteger('MdLrpe', 'axes', axes);
     checkInteger('MdLrpe', 'extraTokens', extraTokens, 0);
     checkChoice('MdLrpe', 'form', form, ['cosine', 'rotary']);
-    checkAbove('MdLrpe', 'base', base, 1);
+    checkNumber('MdLrpe: base', base, { above: 1 });
     for (const [i, size] of gridShape?.entries() ?? []) checkInteger('MdLrpe', `gridShape[${i}]`, size);
     if (gridShape !== undefined && gridShape.length !== axes) {
       throw new ConfigError(`MdLrpe: gridShape is ${quote(gridShape)}; it must have a size for each of ${axes} axes.`);

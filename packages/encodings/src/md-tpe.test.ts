@@ -66,7 +66,7 @@ describe('Tpe', () => {
 
   it('names options and shapes that do not fit', () => {
     expect(() => new Tpe({ ...options, heads: 3 })).toThrow(/dim is 4; it must be a multiple of heads, 3/);
-    expect(() => new Tpe({ ...options, decay: 'exp' as 'sigmoid' })).toThrow(/decay is 'exp'/);
+    expect(() => new Tpe({ ...options, decay: 'exp' as 'sigmoid' })).toThrow(/decay is "exp"/);
     expect(() => new Tpe(options).apply(random('x', [1, 2, 3]))).toThrow(ShapeError);
   });
 });

@@ -2,6 +2,8 @@ import { Linear, RMSNorm, xavierUniform_, zeros_ } from '@ashlar/nn';
 import {
   add,
   ConfigError,
+  checkChoice,
+  checkInteger,
   concat,
   exp,
   Module,
@@ -23,7 +25,6 @@ import {
   transpose,
   zeros,
 } from '@ashlar/tensor';
-import { checkChoice, checkInteger } from './options.ts';
 
 const CHUNK = 64;
 

@@ -1,5 +1,4 @@
-import { ConfigError } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
+import { ConfigError, checkInteger } from '@ashlar/tensor';
 
 /** Row and column of a cell. */
 export type Cell = readonly [row: number, column: number];

@@ -1,6 +1,7 @@
 import {
   ConfigError,
   cast,
+  checkInteger,
   concat,
   floorDiv,
   gather,
@@ -22,7 +23,6 @@ import {
   tril,
   where,
 } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
 import { checkPositions, wholePositions } from './positions.ts';
 
 export interface PositionDigitsOptions {

@@ -1,5 +1,4 @@
-import { FormatError, quote, type Tensor, tensor2d, tensor3d } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
+import { checkInteger, FormatError, quote, type Tensor, tensor2d, tensor3d } from '@ashlar/tensor';
 
 /** Labels of a path: of padding, the two ends of a sequence, and where a token is in the structure around it. */
 const [PAD, SOS, EOS, MAIN, LEFT, RIGHT] = [0, 1, 2, 3, 4, 5];

@@ -2,6 +2,9 @@ import { type Initializer, Linear, truncNormal_, zeros_ } from '@ashlar/nn';
 import {
   add,
   ConfigError,
+  checkChoice,
+  checkInteger,
+  checkNumber,
   Module,
   matMul,
   mul,
@@ -14,7 +17,6 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
-import { checkAbove, checkChoice, checkInteger } from './options.ts';
 
 export interface PositionInjectionOptions {
   readonly mode: 'attn_mul' | 'attn_add' | 'attn_scalar';
@@ -64,7 +66,7 @@ export class PositionInjection extends Module<[Tensor, Tensor?], [Tensor, Tensor
     }
     const sizes = { peDim, heads, kvHeads, 'headDim (peDim / heads)': headDim };
     for (const [name, value] of Object.entries(sizes)) checkInteger(owner, name, value);
-    checkAbove(owner, 'scalarScale', scalarScale, 0);
+    checkNumber(`${owner}: scalarScale`, scalarScale, { above: 0 });
     if (heads % kvHeads !== 0) {
       throw new ConfigError(`${owner}: kvHeads is ${kvHeads}; it must divide heads, ${heads}.`);
     }

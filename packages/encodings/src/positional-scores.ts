@@ -3,6 +3,7 @@ import {
   broadcastTo,
   ConfigError,
   cast,
+  checkInteger,
   type EncodingContext,
   gatherRows,
   Module,
@@ -18,7 +19,6 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
 import { checkPositions, wholePositions } from './positions.ts';
 
 export interface PositionalScoresOptions {

@@ -2,6 +2,7 @@ import {
   add,
   ConfigError,
   cast,
+  checkInteger,
   div,
   floor,
   maximum,
@@ -13,7 +14,6 @@ import {
   type Tensor,
   tensor1d,
 } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
 
 export interface CoordinateGrid {
   /** The lower corner of the box: a number, or one for each axis. */

@@ -1,5 +1,4 @@
-import { ConfigError } from '@ashlar/tensor';
-import { checkAbove, checkInteger } from './options.ts';
+import { ConfigError, checkInteger, checkNumber } from '@ashlar/tensor';
 import { isNear, type Region, RegionalRope, type RegionalRopeOptions, truePlace } from './regional-rope.ts';
 
 export interface ReRopeOptions extends RegionalRopeOptions {
@@ -30,7 +29,7 @@ export class ReRope extends RegionalRope {
     const { window, group = Infinity, trainedLength } = options;
     checkInteger('ReRope', 'window', window);
     if (!(group >= 1)) throw new ConfigError(`ReRope: group is ${group}; it must be a number of at least 1.`);
-    if (trainedLength !== undefined) checkAbove('ReRope', 'trainedLength', trainedLength, 1);
+    if (trainedLength !== undefined) checkNumber('ReRope: trainedLength', trainedLength, { above: 1 });
     this.window = window;
     this.group = group;
     this.trainedLength = trainedLength;

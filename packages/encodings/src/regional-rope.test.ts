@@ -104,7 +104,7 @@ describe('encodings by region', () => {
     [
       () => new Dpe({ headDim: DIM, scales: [0.5, 1] }),
       ConfigError,
-      /scales\[0\] is 0\.5; it must be an integer of at least 1/,
+      /scales\[0\] is 0\.5; it must be a whole number >= 1/,
     ],
     [() => new Dpe({ headDim: DIM, scales: [] }), ConfigError, /scales is empty/],
     [() => new Dpe({ headDim: DIM, scales: [1, 2, 4] }), ConfigError, /groups is \[0,1\.33.*must rise from 0 to 4/],

@@ -1,4 +1,7 @@
 import {
+  checkChoice,
+  checkInteger,
+  checkNumber,
   type EncodingContext,
   matMul,
   mul,
@@ -11,7 +14,6 @@ import {
   tidy,
   where,
 } from '@ashlar/tensor';
-import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import { checkPositions, wholePositions } from './positions.ts';
 import type { RotaryLayout } from './rope.ts';
 import { ropeFrequencies } from './rope-scaling.ts';
@@ -53,7 +55,7 @@ export abstract class RegionalRope implements PositionEncoding {
   constructor({ headDim, base = 10000, layout = 'half' }: RegionalRopeOptions) {
     const owner = new.target.name;
     checkInteger(owner, 'headDim', headDim);
-    checkAbove(owner, 'base', base, 1);
+    checkNumber(`${owner}: base`, base, { above: 1 });
     checkChoice(owner, 'layout', layout, ['half', 'interleaved']);
     if (headDim % 2 !== 0) throw new ShapeError(`${owner}: headDim is ${headDim}; channels come in pairs.`);
     this.headDim = headDim;

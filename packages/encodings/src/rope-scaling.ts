@@ -1,5 +1,4 @@
-import { ConfigError, closestNames } from '@ashlar/tensor';
-import { checkAbove } from './options.ts';
+import { ConfigError, checkNumber, closestNames } from '@ashlar/tensor';
 
 /**
  * How RoPE's frequencies change to reach beyond the trained length: the fields of Hugging Face's `rope_scaling`
@@ -142,7 +141,9 @@ export function ropeFrequencies(options: {
   const type = ropeType(scaling);
   const original = scaling.original_max_position_embeddings ?? maxPositions;
   if (!['default', 'linear', 'ntk'].includes(type)) {
-    checkAbove('RoPE scaling', 'original_max_position_embeddings (or maxPositions)', original ?? Number.NaN, 0);
+    checkNumber('RoPE scaling: original_max_position_embeddings (or maxPositions)', original ?? Number.NaN, {
+      above: 0,
+    });
   }
   const factor = scaling.factor ?? (original && maxPositions ? Math.max(1, maxPositions / original) : 1);
   if (!(factor >= 1 && Number.isFinite(factor))) {

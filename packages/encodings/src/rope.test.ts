@@ -185,7 +185,7 @@ describe('Rope', () => {
     expect(of({ fraction: 0.1 })).toThrow(/not pairs/);
     expect(of({ fraction: 1.5 })).toThrow(ConfigError);
     expect(of({ base: 0 })).toThrow(/base is 0/);
-    expect(of({ layout: 'full' as 'half' })).toThrow(/'half', 'interleaved'/);
+    expect(of({ layout: 'full' as 'half' })).toThrow(/"half", "interleaved"/);
     expect(of({ axes: 1.5 })).toThrow(/axes is 1.5/);
     expect(of({ axes: 3 })).toThrow(/for 3 axes.*multiple of 6/);
     expect(of({ scaling: { rope_type: 'linear', factor: 0.5 } })).toThrow(/factor is 0.5/);

@@ -1,6 +1,9 @@
 import {
   ConfigError,
   cast,
+  checkChoice,
+  checkInteger,
+  checkNumber,
   concat,
   cos,
   mul,
@@ -15,7 +18,6 @@ import {
   tensor1d,
   tidy,
 } from '@ashlar/tensor';
-import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import { checkPositions, lengthOf } from './positions.ts';
 import { growsWithLength, type RopeFrequencies, type RopeScaling, ropeFrequencies } from './rope-scaling.ts';
 import { RotaryTable } from './rotary-table.ts';
@@ -72,7 +74,7 @@ export class Rope implements PositionEncoding {
   constructor(options: RopeOptions) {
     const { headDim, base = 10000, layout = 'half', fraction = 1, axes = 1, scaling = {}, maxCached = 32768 } = options;
     checkInteger('Rope', 'headDim', headDim);
-    checkAbove('Rope', 'base', base, 1);
+    checkNumber('Rope: base', base, { above: 1 });
     checkChoice('Rope', 'layout', layout, ['half', 'interleaved']);
     checkInteger('Rope', 'axes', axes);
     checkInteger('Rope', 'maxCached', maxCached, 0);

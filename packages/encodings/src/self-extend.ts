@@ -1,5 +1,5 @@
+import { checkInteger } from '@ashlar/tensor';
 import { farKeyPlace, farQueryPlace } from './dpe.ts';
-import { checkInteger } from './options.ts';
 import { isNear, type Region, RegionalRope, type RegionalRopeOptions, truePlace } from './regional-rope.ts';
 
 /**

@@ -1,6 +1,9 @@
 import {
   add,
   ConfigError,
+  checkChoice,
+  checkInteger,
+  checkNumber,
   crossEntropy,
   exp,
   logSoftmax,
@@ -18,7 +21,6 @@ import {
   tile,
   transpose,
 } from '@ashlar/tensor';
-import { checkAbove, checkChoice, checkInteger, checkShare } from './options.ts';
 
 export interface ContrastivePositionLossOptions {
   /** Parts that vectors are split into, each with a loss of its own. Default 1. */
@@ -70,8 +72,8 @@ export function checkContrastiveLoss(
   const { heads = 1, logitScale = 1, labelSmoothing = 0 } = options;
   const owner = 'contrastivePositionLoss';
   checkHeads(owner, heads, dim);
-  checkAbove(owner, 'logitScale', logitScale, 0);
-  checkShare(owner, 'labelSmoothing', labelSmoothing);
+  checkNumber(`${owner}: logitScale`, logitScale, { above: 0 });
+  checkNumber(`${owner}: labelSmoothing`, labelSmoothing, { min: 0, max: 1 });
   return { heads, logitScale, labelSmoothing };
 }
 
@@ -129,9 +131,9 @@ export function checkTransferLoss(
   const { heads = 1, beta = 1, metric = 'kl_div', logitScale = 1 } = options;
   const owner = 'positionTransferLoss';
   checkHeads(owner, heads, dim);
-  checkAbove(owner, 'logitScale', logitScale, 0);
+  checkNumber(`${owner}: logitScale`, logitScale, { above: 0 });
   checkChoice(owner, 'metric', metric, ['kl_div', 'mse'] as const);
-  checkShare(owner, 'beta', beta);
+  checkNumber(`${owner}: beta`, beta, { min: 0, max: 1 });
   return { heads, beta, metric, logitScale };
 }
 

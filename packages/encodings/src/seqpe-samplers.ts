@@ -1,5 +1,4 @@
-import { ConfigError, type Rng } from '@ashlar/tensor';
-import { checkInteger, checkShare } from './options.ts';
+import { ConfigError, checkInteger, checkNumber, type Rng } from '@ashlar/tensor';
 import { positionGrid } from './position-digits.ts';
 
 /** One number for each axis. */
@@ -97,7 +96,7 @@ export function checkContrastive(
   for (const [name, value] of Object.entries({ pivots, candidates })) checkInteger(owner, name, value);
   checkInteger(owner, 'window', window, 2);
   const shares = { windowShare, hardShare, hardPart, 'windowShare + hardShare': windowShare + hardShare };
-  for (const [name, value] of Object.entries(shares)) checkShare(owner, name, value);
+  for (const [name, value] of Object.entries(shares)) checkNumber(`${owner}: ${name}`, value, { min: 0, max: 1 });
   const others = space.extent ** space.axes - 1;
   if (candidates > others) {
     throw new ConfigError(`${owner}: candidates is ${candidates}; there are ${others} positions besides the pivot.`);

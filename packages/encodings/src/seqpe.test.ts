@@ -194,7 +194,7 @@ describe('SeqPe', () => {
   it('refuses what does not fit', () => {
     expect(() => seqPe({ heads: undefined })).toThrow(/heads/);
     expect(() => seqPe({ headDim: undefined })).toThrow(/headDim is missing/);
-    expect(() => seqPe({ mode: 'rotary' as 'attn_mul' })).toThrow(/'input_add', 'attn_mul', 'attn_add', 'attn_scalar'/);
+    expect(() => seqPe({ mode: 'rotary' as 'attn_mul' })).toThrow(/"input_add", "attn_mul", "attn_add", "attn_scalar"/);
     expect(() => seqPe({ mode: 'attn_mul', headDim: 8 })).toThrow(/headDim is 8/);
     expect(() => seqPe({ maxPosition: 101, maxDigits: 2 })).toThrow(
       /coordinates up to 100 .maxPosition. have 3 digits/,

@@ -4,6 +4,9 @@ import {
   Buffer,
   ConfigError,
   cast,
+  checkChoice,
+  checkInteger,
+  checkNumber,
   concat,
   type EncodingContext,
   equal,
@@ -23,7 +26,6 @@ import {
   unstack,
   zeros,
 } from '@ashlar/tensor';
-import { checkChoice, checkInteger, checkShare } from './options.ts';
 import { checkPlaces, placesOf } from './position-digits.ts';
 import { PositionInjection, type PositionInjectionOptions } from './position-injection.ts';
 import {
@@ -342,7 +344,7 @@ function trainingOf(
   const { shiftRate = 0.1, starts = 320, contrastive = {}, transfer = {} } = options;
   const window = typeof options.window === 'number' ? [options.window] : [...options.window];
   checkWindow('SeqPe: training', space, window);
-  checkShare('SeqPe', 'training.shiftRate', shiftRate);
+  checkNumber('SeqPe: training.shiftRate', shiftRate, { min: 0, max: 1 });
   return {
     window,
     shiftRate,

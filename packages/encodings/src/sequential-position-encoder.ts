@@ -15,6 +15,9 @@ import {
   add,
   ConfigError,
   cast,
+  checkChoice,
+  checkInteger,
+  checkNumber,
   concat,
   expandDims,
   gelu,
@@ -29,7 +32,6 @@ import {
   tidy,
   tile,
 } from '@ashlar/tensor';
-import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import {
   checkDigits,
   checkPlaces,
@@ -142,7 +144,7 @@ export class SequentialPositionEncoder extends Module<[Tensor, { readonly checke
       throw new ConfigError(`${owner}: heads is ${heads}; it must divide dim, ${dim}.`);
     }
     checkDigits(owner, { maxDigits, base });
-    checkAbove(owner, 'temperature', temperature, 0);
+    checkNumber(`${owner}: temperature`, temperature, { above: 0 });
     checkChoice(owner, 'direction', direction, ['causal', 'bidirectional'] as const);
     if (direction === 'bidirectional' && !summaryToken) {
       throw new ConfigError(

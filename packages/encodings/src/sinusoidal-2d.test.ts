@@ -45,7 +45,7 @@ describe('Sinusoidal2d', () => {
 
   it('refuses widths and positions that do not fit', () => {
     expect(() => new Sinusoidal2d({ dim: 6 })).toThrow(/multiple of 4/);
-    expect(() => new Sinusoidal2d({ dim: 8, first: 'x' as 'row' })).toThrow(/'column', 'row'/);
+    expect(() => new Sinusoidal2d({ dim: 8, first: 'x' as 'row' })).toThrow(/"column", "row"/);
     expect(() => new Sinusoidal2d({ dim: 8 }).embed(tensor1d([1, 2]))).toThrow(ShapeError);
   });
 });

@@ -1,5 +1,4 @@
-import { concat, type PositionEncoding, slice, type Tensor, tidy } from '@ashlar/tensor';
-import { checkChoice } from './options.ts';
+import { checkChoice, concat, type PositionEncoding, slice, type Tensor, tidy } from '@ashlar/tensor';
 import { checkPositions } from './positions.ts';
 import { checkWidth, type SinusoidalLayout, type SinusoidalOptions, sinusoidalTable } from './sinusoidal.ts';
 

@@ -50,7 +50,7 @@ describe('Sinusoidal', () => {
     expect(() => new Sinusoidal({ dim: 5 })).toThrow(/multiple of 2/);
     expect(() => new Sinusoidal({ dim: 0 })).toThrow(/dim is 0/);
     expect(() => new Sinusoidal({ dim: 4, base: 1 })).toThrow(ConfigError);
-    expect(() => new Sinusoidal({ dim: 4, layout: 'mixed' as 'halves' })).toThrow(/'halves', 'interleaved'/);
+    expect(() => new Sinusoidal({ dim: 4, layout: 'mixed' as 'halves' })).toThrow(/"halves", "interleaved"/);
     expect(() => new Sinusoidal({ dim: 4 }).embed(tensor([1, 2, 3, 4], [2, 2]))).toThrow(/\[seq\], not \[2,2\]/);
   });
 });

@@ -1,5 +1,8 @@
 import {
   cast,
+  checkChoice,
+  checkInteger,
+  checkNumber,
   concat,
   cos,
   mul,
@@ -13,7 +16,6 @@ import {
   tensor1d,
   tidy,
 } from '@ashlar/tensor';
-import { checkAbove, checkChoice, checkInteger } from './options.ts';
 import { checkPositions } from './positions.ts';
 
 /** `'halves'`: all sines, then all cosines. `'interleaved'`: sine and cosine of a frequency side by side. */
@@ -81,6 +83,6 @@ export function checkWidth(owner: string, dim: number, multiple: number, base: n
         `${multiple === 4 ? ' of each axis' : ''}.`,
     );
   }
-  checkAbove(owner, 'base', base, 1);
+  checkNumber(`${owner}: base`, base, { above: 1 });
   checkChoice(owner, 'layout', layout, ['halves', 'interleaved']);
 }

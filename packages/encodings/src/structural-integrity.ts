@@ -1,5 +1,4 @@
-import { ConfigError, ShapeError, type Tensor } from '@ashlar/tensor';
-import { checkInteger } from './options.ts';
+import { ConfigError, checkInteger, ShapeError, type Tensor } from '@ashlar/tensor';
 import { ranks } from './rank-correlation.ts';
 
 /** How well an embedding of patches keeps the geometry of their grid. */

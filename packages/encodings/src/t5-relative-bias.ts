@@ -1,5 +1,7 @@
 import {
   ConfigError,
+  checkInteger,
+  checkNumber,
   gatherRows,
   Module,
   Parameter,
@@ -10,7 +12,6 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
-import { checkAbove, checkInteger } from './options.ts';
 import { checkPositions, wholePositions } from './positions.ts';
 
 export interface T5BucketOptions {
@@ -64,7 +65,7 @@ export class T5RelativeBias extends Module<[Tensor, Tensor]> implements Position
       throw new ConfigError(`T5RelativeBias: buckets is ${buckets}; it must be even, half of them for each direction.`);
     }
     const side = bidirectional ? buckets / 2 : buckets;
-    checkAbove('T5RelativeBias', 'maxDistance', maxDistance, Math.floor(side / 2));
+    checkNumber('T5RelativeBias: maxDistance', maxDistance, { above: Math.floor(side / 2) });
     this.buckets = buckets;
     this.maxDistance = maxDistance;
     this.bidirectional = bidirectional;

@@ -51,7 +51,7 @@ describe('visualPositions', () => {
   });
 
   it('refuses unknown schemes, empty grids and columns beyond the table', () => {
-    expect(() => visualPositions({ ...layout, scheme: 'share' as 'share_all' })).toThrow(/scheme is 'share'/);
+    expect(() => visualPositions({ ...layout, scheme: 'share' as 'share_all' })).toThrow(/scheme is "share"/);
     expect(() => visualPositions({ ...layout, grids: [] })).toThrow(ConfigError);
     expect(() => visualPositions({ ...layout, grids: [{ rows: 2, columns: 0 }] })).toThrow(/grids\[0\]\.columns is 0/);
     expect(() => new ColumnEmbedding({ maxColumns: 2, dim: 2 }).apply([0, 2])).toThrow(/column 2 is outside/);

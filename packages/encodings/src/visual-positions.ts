@@ -1,5 +1,7 @@
 import {
   ConfigError,
+  checkChoice,
+  checkInteger,
   gatherRows,
   Module,
   mul,
@@ -10,7 +12,6 @@ import {
   tidy,
   zeros,
 } from '@ashlar/tensor';
-import { checkChoice, checkInteger } from './options.ts';
 
 const SCHEMES = ['original', 'share_all', 'share_by_row', 'share_by_row_col'] as const;
 

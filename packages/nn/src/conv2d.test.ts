@@ -85,7 +85,7 @@ describe.each(cases)('Conv2d with %s', (_, options) => {
 
 it('names what does not fit', () => {
   expect(() => new Conv2d(4, 6, 3, { groups: 4, rng })).toThrow(ConfigError);
-  expect(() => new Conv2d(4, 4, 0, { rng })).toThrow('Conv2d: kernelSize is 0; it must be an integer of at least 1.');
+  expect(() => new Conv2d(4, 4, 0, { rng })).toThrow('Conv2d: kernelSize is 0; it must be a whole number >= 1.');
   expect(() => new Conv2d(4, 4, 3, { padding: -1, rng })).toThrow(ConfigError);
   const layer = new Conv2d(4, 4, 3, { rng });
   expect(() => layer.apply(random([1, 3, 5, 5]))).toThrow(ShapeError);

@@ -49,9 +49,7 @@ describe('Linear', () => {
 
   it('names what does not fit', () => {
     expect(() => new Linear(0, 3, { rng })).toThrow(ConfigError);
-    expect(() => new Linear(3, 1.5, { rng })).toThrow(
-      'Linear: outFeatures is 1.5; it must be an integer of at least 1.',
-    );
+    expect(() => new Linear(3, 1.5, { rng })).toThrow('Linear: outFeatures is 1.5; it must be a whole number >= 1.');
     expect(() => new Linear(3, 2, { rng }).apply(random([2, 4]))).toThrow(ShapeError);
   });
 

@@ -1,12 +1,8 @@
-import { ConfigError } from '@ashlar/tensor';
+import { ConfigError, checkInteger } from '@ashlar/tensor';
 
-/** @throws ConfigError naming the option unless each is an integer of at least 1. */
+/** @throws ConfigError naming the option unless each is a whole number of at least 1. */
 export function checkSizes(owner: string, sizes: Readonly<Record<string, number>>): void {
-  for (const [name, size] of Object.entries(sizes)) {
-    if (!Number.isInteger(size) || size < 1) {
-      throw new ConfigError(`${owner}: ${name} is ${size}; it must be an integer of at least 1.`);
-    }
-  }
+  for (const [name, size] of Object.entries(sizes)) checkInteger(owner, name, size);
 }
 
 /** @throws ConfigError unless the heads fit: `heads` a multiple of `kvHeads`. */

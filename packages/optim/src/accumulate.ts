@@ -1,5 +1,6 @@
 import {
   add,
+  checkNumber,
   div,
   equal,
   type GradientState,
@@ -10,7 +11,6 @@ import {
   where,
   zerosLike,
 } from '@ashlar/tensor';
-import { checkNumber } from './check-number.ts';
 import { zipState } from './state.ts';
 import { at, mapTensors, zerosLikeMap } from './tensor-maps.ts';
 

@@ -1,6 +1,5 @@
-import { add, type GradientTransformation, mul, type Tensor } from '@ashlar/tensor';
+import { add, checkNumber, type GradientTransformation, mul, type Tensor } from '@ashlar/tensor';
 import { stateless } from './chain.ts';
-import { checkNumber } from './check-number.ts';
 import { at, mapTensors } from './tensor-maps.ts';
 
 /** Chooses parameters by name and tensor, for example `(name, p) => p.rank > 1`. */

@@ -1,7 +1,7 @@
 import type { GradientTransformation } from '@ashlar/tensor';
+import { checkNumber } from '@ashlar/tensor';
 import { addDecayedWeights, type ParameterPredicate } from './add-decayed-weights.ts';
 import { type ChainState, chain } from './chain.ts';
-import { checkNumber } from './check-number.ts';
 import { scaleByLearningRate } from './scale.ts';
 import { type ScaleByAdamOptions, scaleByAdam } from './scale-by-adam.ts';
 import type { Schedule } from './schedules.ts';

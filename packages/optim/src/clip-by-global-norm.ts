@@ -1,5 +1,6 @@
 import {
   addN,
+  checkNumber,
   div,
   type GradientTransformation,
   minimum,
@@ -13,7 +14,6 @@ import {
   tidy,
 } from '@ashlar/tensor';
 import { stateless } from './chain.ts';
-import { checkNumber } from './check-number.ts';
 import { mapTensors } from './tensor-maps.ts';
 
 /** The Euclidean norm of all tensors taken as one vector: `sqrt(sum_i ||x_i||^2)`. The caller disposes of it. */

@@ -1,5 +1,6 @@
 import {
   add,
+  checkNumber,
   clone,
   dispose,
   keep,
@@ -12,7 +13,6 @@ import {
   type Tensor,
   tidy,
 } from '@ashlar/tensor';
-import { checkNumber } from './check-number.ts';
 import { checkSameTensors } from './check-same-tensors.ts';
 import { constant, type Schedule } from './schedules.ts';
 import { mapTensors } from './tensor-maps.ts';

@@ -1,5 +1,6 @@
 import {
   add,
+  checkNumber,
   div,
   expm1,
   type GradientTransformation,
@@ -13,7 +14,6 @@ import {
   type TensorMap,
   tidy,
 } from '@ashlar/tensor';
-import { checkNumber } from './check-number.ts';
 import { at, zerosLikeMap } from './tensor-maps.ts';
 
 export interface ScaleByAdamOptions {

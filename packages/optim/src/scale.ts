@@ -1,6 +1,5 @@
-import { add, type GradientTransformation, mul, neg, type Scalar, scalar } from '@ashlar/tensor';
+import { add, checkNumber, type GradientTransformation, mul, neg, type Scalar, scalar } from '@ashlar/tensor';
 import { stateless } from './chain.ts';
-import { checkNumber } from './check-number.ts';
 import { constant, type Schedule } from './schedules.ts';
 import { mapTensors } from './tensor-maps.ts';
 

@@ -2,6 +2,7 @@ import {
   add,
   ConfigError,
   cast,
+  checkNumber,
   clipByValue,
   cos,
   div,
@@ -17,7 +18,6 @@ import {
   tidy,
   where,
 } from '@ashlar/tensor';
-import { checkNumber } from './check-number.ts';
 
 /**
  * A number that changes from step to step: from the updates so far (a float32 scalar, 0 at the first update) to the

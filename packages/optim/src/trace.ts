@@ -1,5 +1,4 @@
-import { add, type GradientTransformation, mul, type TensorMap } from '@ashlar/tensor';
-import { checkNumber } from './check-number.ts';
+import { add, checkNumber, type GradientTransformation, mul, type TensorMap } from '@ashlar/tensor';
 import { at, mapTensors, zerosLikeMap } from './tensor-maps.ts';
 
 export type TraceState = {

@@ -3,6 +3,7 @@ import './gradients.ts';
 // Everything of TensorFlow.js; a name exported below it replaces tfjs's own of the same name.
 export * from '@tensorflow/tfjs-core';
 export * from './check-finite.ts';
+export * from './check-options.ts';
 export * from './errors.ts';
 export {
   canJit,

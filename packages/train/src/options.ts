@@ -2,6 +2,7 @@ import type { ParameterEma } from '@ashlar/optim';
 import {
   type AnyModule,
   ConfigError,
+  checkNumber,
   type GradientTransformation,
   type Parameter,
   quote,
@@ -12,7 +13,6 @@ import {
   type Tensor,
 } from '@ashlar/tensor';
 import type { Batch, BatchIterable, BatchSource } from './batches.ts';
-import { checkWhole } from './check-whole.ts';
 import type { EarlyStoppingOptions } from './early-stopping.ts';
 import type { TrainEvent } from './events.ts';
 import type { Json } from './json.ts';
@@ -111,18 +111,19 @@ export function checkTrainOptions<B extends Batch>(options: TrainOptions<B>): vo
   if (steps === undefined && epochs === undefined) {
     throw new ConfigError('steps and epochs are undefined; one of them must say when training ends.');
   }
-  if (steps !== undefined && steps !== Infinity) checkWhole('steps', steps, 1);
-  if (epochs !== undefined && epochs !== Infinity) checkWhole('epochs', epochs, 1);
+  if (steps !== undefined && steps !== Infinity) checkNumber('steps', steps, { integer: true, min: 1 });
+  if (epochs !== undefined && epochs !== Infinity) checkNumber('epochs', epochs, { integer: true, min: 1 });
   if (epochs !== undefined && typeof options.batches === 'function') {
     throw new ConfigError(`epochs is ${epochs}, but batches is a function, which has no epochs; use steps.`);
   }
   if (options.jit !== undefined && typeof options.jit !== 'boolean') {
     throw new ConfigError(`jit is ${quote(options.jit)}; it must be true or false.`);
   }
-  if (accumulationSteps !== undefined) checkWhole('accumulationSteps', accumulationSteps, 1);
-  if (evaluate?.everySteps !== undefined) checkWhole('evaluate.everySteps', evaluate.everySteps, 1);
+  if (accumulationSteps !== undefined) checkNumber('accumulationSteps', accumulationSteps, { integer: true, min: 1 });
+  if (evaluate?.everySteps !== undefined)
+    checkNumber('evaluate.everySteps', evaluate.everySteps, { integer: true, min: 1 });
   if (earlyStopping !== undefined) {
-    checkWhole('earlyStopping.patience', earlyStopping.patience, 1);
+    checkNumber('earlyStopping.patience', earlyStopping.patience, { integer: true, min: 1 });
     const { minDelta = 0 } = earlyStopping;
     if (!(minDelta >= 0 && minDelta < Infinity)) {
       throw new ConfigError(`earlyStopping.minDelta is ${minDelta}; it must be a finite number >= 0.`);
@@ -139,8 +140,8 @@ function checkCheckpointOptions({ folder, everySteps, keep, parameters = 'traina
   if (typeof folder !== 'string' || folder === '') {
     throw new ConfigError(`checkpoint.folder is ${quote(folder)}; it must be the path of a folder.`);
   }
-  if (everySteps !== undefined) checkWhole('checkpoint.everySteps', everySteps, 1);
-  if (keep !== undefined) checkWhole('checkpoint.keep', keep, 1);
+  if (everySteps !== undefined) checkNumber('checkpoint.everySteps', everySteps, { integer: true, min: 1 });
+  if (keep !== undefined) checkNumber('checkpoint.keep', keep, { integer: true, min: 1 });
   if (parameters !== 'trainable' && parameters !== 'all') {
     throw new ConfigError(`checkpoint.parameters is '${parameters}'; it must be 'trainable' or 'all'.`);
   }

@@ -1,5 +1,4 @@
-import { ConfigError, closestNames, quote, type Rng } from '@ashlar/tensor';
-import { checkWhole } from '../options.ts';
+import { ConfigError, checkInteger, closestNames, quote, type Rng } from '@ashlar/tensor';
 import { type Addition, addition } from './addition.ts';
 import { copy, copyTwice, repeat, repeatDouble, replace, type Sequences } from './copy.ts';
 import { type Lego, lego, legoPermuted } from './lego.ts';
@@ -95,9 +94,9 @@ function taskOf(name: string): LengthTask<unknown> {
 export function lengthTask(name: string, options: LengthTaskOptions, rng: Rng): LengthExample[] {
   const task = taskOf(name);
   const { minLength, maxLength, count, scratchpad = false, symbols } = options;
-  checkWhole(minLength, 'lengthTask', 'minLength', task.minLength);
-  checkWhole(maxLength, 'lengthTask', 'maxLength', minLength);
-  checkWhole(count, 'lengthTask', 'count');
+  checkInteger('lengthTask', 'minLength', minLength, task.minLength);
+  checkInteger('lengthTask', 'maxLength', maxLength, minLength);
+  checkInteger('lengthTask', 'count', count);
   if (task.maxLength !== undefined && maxLength > task.maxLength) {
     throw new ConfigError(`lengthTask: maxLength is ${maxLength}; ${quote(name)} goes to ${task.maxLength}`);
   }

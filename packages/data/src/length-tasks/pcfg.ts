@@ -1,5 +1,4 @@
-import { ConfigError, type Rng } from '@ashlar/tensor';
-import { checkWhole } from '../options.ts';
+import { ConfigError, checkInteger, type Rng } from '@ashlar/tensor';
 import { type Sequences, sequenceTask } from './copy.ts';
 import type { LengthTask } from './task.ts';
 
@@ -60,7 +59,7 @@ export const pcfg: LengthTask<Sequences> = sequenceTask(
   'results of nested string functions (PCFG SET), by functions',
   ({ source }) => `Solve: ${source.join(' ')} `,
   (length, rng, { symbols = MOST_SYMBOLS }) => {
-    checkWhole(symbols, 'lengthTask', 'symbols');
+    checkInteger('lengthTask', 'symbols', symbols);
     if (symbols > MOST_SYMBOLS) {
       throw new ConfigError(`lengthTask: symbols is ${symbols}; there are ${MOST_SYMBOLS}`);
     }

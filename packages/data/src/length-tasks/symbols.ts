@@ -1,6 +1,5 @@
 import type { Rng } from '@ashlar/tensor';
-import { ConfigError } from '@ashlar/tensor';
-import { checkWhole } from '../options.ts';
+import { ConfigError, checkInteger } from '@ashlar/tensor';
 
 /**
  * The 100 symbols of the copying tasks, in the order of the sorting tasks. The published list goes on with word pieces of
@@ -12,7 +11,7 @@ export const SYMBOLS: readonly string[] = [
 
 /** The first `count` symbols. @throws ConfigError unless `count` is 1 .. `most`. */
 export function symbolSet(count: number, most: number = SYMBOLS.length): readonly string[] {
-  checkWhole(count, 'lengthTask', 'symbols');
+  checkInteger('lengthTask', 'symbols', count);
   if (count > most) throw new ConfigError(`lengthTask: symbols is ${count}; there are ${most}`);
   return SYMBOLS.slice(0, count);
 }

@@ -1,4 +1,5 @@
-import { ConfigError, quote } from '@ashlar/tensor';
+import { ConfigError } from './errors.ts';
+import { quote } from './quote.ts';
 
 /** What a number option may be; bounds are inclusive unless named otherwise. */
 export interface NumberRange {
@@ -29,4 +30,17 @@ export function checkNumber(option: string, value: unknown, range: NumberRange =
   ].filter((bound) => bound !== false);
   const kind = integer ? 'a whole number' : 'a finite number';
   throw new ConfigError(`${option} is ${quote(value)}; it must be ${[kind, bounds.join(' and ')].join(' ').trim()}.`);
+}
+
+/** `value`. @throws ConfigError naming the option of `owner` unless it is a whole number of at least `min`, default 1. */
+export function checkInteger(owner: string, option: string, value: unknown, min = 1): number {
+  checkNumber(`${owner}: ${option}`, value, { integer: true, min });
+  return value as number;
+}
+
+/** @throws ConfigError naming the option of `owner` unless it is one of `allowed`. */
+export function checkChoice<T>(owner: string, option: string, value: T, allowed: readonly T[]): void {
+  if (!allowed.includes(value)) {
+    throw new ConfigError(`${owner}: ${option} is ${quote(value)}; it may be ${allowed.map(quote).join(', ')}.`);
+  }
 }
