@@ -1,14 +1,20 @@
 import '@tensorflow/tfjs-backend-cpu';
 import {
+  abs,
   ConfigError,
   disposeMap,
   lossAndGrads,
+  max,
   memory,
   mul,
   Rng,
+  range,
+  reverse,
   setBackend,
   stateDict,
+  sub,
   sum,
+  type Tensor,
   tensor1d,
   tensor2d,
 } from '@ashlar/tensor';
@@ -79,6 +85,29 @@ describe('T5RelativeBias', () => {
     loss.dispose();
     disposeMap(grads);
     expect(memory().numTensors).toBe(before);
+  });
+
+  it.each([
+    [200, 130, 30],
+    [129, 128, 0],
+    [1, 20_000, 9],
+  ])('is the same, put together or looked up: %i queries, %i keys from %i', (queries, keys, first) => {
+    const encoding = new T5RelativeBias({ heads: 2, rng: new Rng(1), bidirectional: true });
+    const [q, k] = [range(first, first + queries, 1, 'int32'), range(0, keys, 1, 'int32')];
+    const [together, backwards] = [encoding.bias(q, k), encoding.bias(reverse(q), reverse(k))];
+    expect(together.shape).toEqual([2, queries, keys]);
+    expect(max(abs(sub(reverse(together, [1, 2]), backwards))).dataSync()[0]).toBe(0);
+    const weights = new Rng(2).normal([2, queries, keys]);
+    const gradient = (of: () => Tensor): Float32Array => {
+      const { loss, grads } = lossAndGrads(() => sum(mul(weights, of())), encoding.trainableParameters());
+      const [values] = [...grads.values()].map((grad) => grad.dataSync<'float32'>());
+      loss.dispose();
+      disposeMap(grads);
+      return values;
+    };
+    const expected = gradient(() => reverse(encoding.bias(reverse(q), reverse(k)), [1, 2]));
+    for (const [i, value] of gradient(() => encoding.bias(q, k)).entries()) expect(value).toBeCloseTo(expected[i], 2);
+    expectNoLeak(() => encoding.bias(q, k));
   });
 
   it('refuses fractional positions and options that leave no buckets', () => {

@@ -2,12 +2,16 @@ import {
   ConfigError,
   checkInteger,
   checkNumber,
+  gather,
   gatherRows,
   Module,
   Parameter,
   type PositionEncoding,
   type Rng,
+  reshape,
+  slice,
   type Tensor,
+  tensor1d,
   tensor2d,
   tidy,
   transpose,
@@ -87,23 +91,54 @@ export class T5RelativeBias extends Module<[Tensor, Tensor]> implements Position
     checkPositions('T5RelativeBias', kPositions);
     const queries = wholePositions('T5RelativeBias', qPositions);
     const keys = wholePositions('T5RelativeBias', kPositions);
-    return tidy(() => {
-      const ids = tensor2d(this.#bucketIds(queries, keys), [queries.length, keys.length], 'int32');
-      return transpose(gatherRows(this.relative_attention_bias.weight.value, ids), [2, 0, 1]);
-    });
+    const consecutive = [queries, keys].every((positions) => isConsecutive(positions));
+    if (consecutive && queries.length * keys.length >= WORTH_WINDOWS) {
+      return this.#fromWindows(keys[0] - queries[queries.length - 1], queries.length, keys.length);
+    }
+    return tidy(() => this.#lookUp(queries.length, keys.length, (i, j) => keys[j] - queries[i]));
   }
 
-  #bucketIds(queries: ArrayLike<number>, keys: ArrayLike<number>): Int32Array {
-    const ids = new Int32Array(queries.length * keys.length);
+  /** `[heads, rows, columns]`, of the distances. */
+  #lookUp(rows: number, columns: number, distance: (row: number, column: number) => number): Tensor {
+    const ids = new Int32Array(rows * columns);
     // From `maxDistance` on either side the bucket stays the same, so this many distances are all there is to compute.
     const limit = Math.ceil(this.maxDistance);
     const known = Int32Array.from({ length: 2 * limit + 1 }, (_, i) => t5Bucket(i - limit, this));
-    let next = 0;
-    for (let i = 0; i < queries.length; i++) {
-      for (let j = 0; j < keys.length; j++) {
-        ids[next++] = known[limit + Math.max(-limit, Math.min(limit, keys[j] - queries[i]))];
+    for (let i = 0, next = 0; i < rows; i++) {
+      for (let j = 0; j < columns; j++) {
+        ids[next++] = known[limit + Math.max(-limit, Math.min(limit, distance(i, j)))];
       }
     }
-    return ids;
+    const table = this.relative_attention_bias.weight.value;
+    return transpose(gatherRows(table, tensor2d(ids, [rows, columns], 'int32')), [2, 0, 1]);
   }
+
+  /**
+   * As `#lookUp`, for neighbouring queries and keys: a row is the one before, moved by one, so rows are put together from
+   * windows of the biases of all distances, which copies many numbers at once.
+   * @param least of the distances: of the first key from the last query.
+   */
+  #fromWindows(least: number, queries: number, keys: number): Tensor {
+    const blocks = Math.ceil(keys / WINDOW);
+    return tidy(() => {
+      const windows = this.#lookUp(queries + (blocks - 1) * WINDOW, WINDOW, (start, i) => least + start + i);
+      const starts = Int32Array.from({ length: queries * blocks }, (_, i) => {
+        const query = Math.floor(i / blocks);
+        return queries - 1 - query + WINDOW * (i % blocks);
+      });
+      const heads = windows.shape[0];
+      const rows = reshape(gather(windows, tensor1d(starts, 'int32'), 1), [heads, queries, blocks * WINDOW]);
+      return blocks * WINDOW === keys ? rows : slice(rows, [0, 0, 0], [-1, -1, keys]);
+    });
+  }
+}
+
+/** Distances in a window. */
+const WINDOW = 64;
+/** Biases from which windows take less time. */
+const WORTH_WINDOWS = 2 ** 14;
+
+function isConsecutive(positions: ArrayLike<number>): boolean {
+  for (let i = 1; i < positions.length; i++) if (positions[i] !== positions[0] + i) return false;
+  return true;
 }
