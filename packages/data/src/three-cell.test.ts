@@ -84,4 +84,15 @@ describe('the three-cell experiment', () => {
     expect(() => threeCellLabels([red, red, [1, 2]], 5)).toThrow(/three different ones, \[x, y\] from 0 to 4/);
     expect(() => threeCellLabels([red, [0, 5], [1, 2]], 5)).toThrow(ConfigError);
   });
+
+  it('finds every outcome on the smallest grid', () => {
+    const { cells } = threeCellDataset({ grid: 3, patchSize: 1, count: 300 }, new Rng(3));
+    const outcomes = cells.map((three) => {
+      const [greenFarther, blueFarther, , greenLarger, blueLarger] = threeCellLabels(three, 3);
+      return `${greenFarther - blueFarther} ${greenLarger - blueLarger}`;
+    });
+    const counts = [...new Set(outcomes)].map((one) => outcomes.filter((other) => other === one).length);
+    expect(counts).toHaveLength(9);
+    expect(Math.min(...counts)).toBeGreaterThan(15);
+  });
 });

@@ -22,6 +22,7 @@ import {
   Dpe,
   DualChunk,
   LearnedAbsolute,
+  Loope,
   MdLrpe,
   Nope,
   PositionalScores,
@@ -146,7 +147,27 @@ describe('two axes', () => {
     const rope = new Rope({ headDim: DIM, axes: 2 });
     gradCheck((x) => tidy(() => attend(x, x, x, { ...options, encoding: rope })), [x]);
     expectNoLeak(() => tidy(() => attend(x, x, x, { ...options, encoding: rope })));
-    const added = new Sinusoidal2d({ dim: DIM }).embed(positions);
-    expect(add(x, added).shape).toEqual(x.shape);
+    for (const encoding of [
+      new Sinusoidal2d({ dim: DIM }),
+      new Loope({ grid: [2, 2], dim: DIM, contextBias: false, rng: rng.fork('loope') }),
+    ]) {
+      const placed = (x: Tensor): Tensor => add(x, encoding.embed(positions));
+      gradCheck((x) => tidy(() => attend(placed(x), placed(x), placed(x), options)), [x]);
+      expectNoLeak(() => tidy(() => attend(placed(x), placed(x), placed(x), options)));
+      // The last patch over cached keys, with two heads of queries to one of keys.
+      const [whole, last] = [0, 3].map((from) => {
+        const [queries, keys] = [
+          slice(placed(x), [0, 0, from, 0], [-1, -1, -1, -1]),
+          placed(slice(x, [0, 0, 0, 0], [-1, 1, -1, -1])),
+        ];
+        return attend(queries, keys, keys, {
+          ...options,
+          qPositions: slice(positions, [from, 0], [-1, -1]),
+          causal: true,
+        });
+      });
+      const expected = slice(whole, [0, 0, 3, 0], [-1, -1, -1, -1]).dataSync();
+      for (const [i, value] of last.dataSync().entries()) expect(value).toBeCloseTo(expected[i], 5);
+    }
   });
 });

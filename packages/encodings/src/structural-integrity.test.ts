@@ -1,7 +1,7 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { memory, Rng, ShapeError, setBackend, tensor3d, zeros } from '@ashlar/tensor';
+import { memory, Rng, reshape, ShapeError, setBackend, type Tensor3D, tensor1d, tensor3d, zeros } from '@ashlar/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type StructuralIntegrity, structuralIntegrity } from './index.ts';
+import { gilbertOrder, rasterOrder, sinusoidalTable, structuralIntegrity } from './index.ts';
 
 beforeAll(() => setBackend('cpu'));
 
@@ -29,18 +29,45 @@ describe('structuralIntegrity', () => {
   });
 
   it('takes similarities that differ by rounding for equal', async () => {
-    const angles = [0, 0.5, 0.5, 1];
-    const row = (noise: number): Promise<StructuralIntegrity> =>
-      structuralIntegrity(
-        tensor3d([angles.map((angle, i) => [Math.cos(angle + noise * i), Math.sin(angle + noise * i)])]),
-      );
-    const [exact, noisy] = [await row(0), await row(2e-7)];
-    expect(noisy.directedMonotonicity).toBeCloseTo(exact.directedMonotonicity, 6);
-    expect((await row(1e-2)).directedMonotonicity).not.toBeCloseTo(exact.directedMonotonicity, 3);
+    // Cells as far apart along the raster have the same similarity, left and right of one another.
+    const raster = (scale: number): Tensor3D => {
+      const places = tensor1d(Array.from({ length: 28 }, (_, i) => i + scale));
+      return reshape(sinusoidalTable(places, 16, { base: 100 }), [4, 7, 16]) as Tensor3D;
+    };
+    const [here, there] = [raster(0), raster(10)];
+    const [a, b] = [await structuralIntegrity(here, { buckets: 4 }), await structuralIntegrity(there, { buckets: 4 })];
+    expect(a.directedMonotonicity).toBeCloseTo(1.464676, 6);
+    expect(b.directedMonotonicity).toBe(a.directedMonotonicity);
   });
+
+  // Of similarities in exact arithmetic, mean cos(w (x_a - x_b)); the first two rows round to the published table.
+  it.each([
+    ['raster', rasterOrder, 14, 14, 768, 60, [1.956668, 1.49049, 0.12429]],
+    ['Gilbert', gilbertOrder, 14, 14, 768, 60, [1.967407, 1.289951, 0.093873]],
+    ['Gilbert', gilbertOrder, 8, 8, 64, 12, [1.936912, 1.350204, 0.08518]],
+    ['raster', rasterOrder, 4, 7, 16, 4, [1.707993, 1.460429, 0.122968]],
+  ] as const)(
+    'ranks sinusoids in %s order as exact arithmetic does',
+    async (_, order, height, width, dim, buckets, exact) => {
+      const places = tensor1d(Float32Array.from(order(height, width)));
+      const embedding = reshape(sinusoidalTable(places, dim), [height, width, dim]);
+      const found = await structuralIntegrity(embedding, { buckets });
+      const { undirectedMonotonicity, directedMonotonicity, undirectedAsymmetry } = found;
+      expect([undirectedMonotonicity, directedMonotonicity, undirectedAsymmetry]).toEqual(
+        exact.map((value) => expect.closeTo(value, 5)),
+      );
+    },
+  );
 
   it('refuses embeddings without direction and grids of one cell', async () => {
     await expect(structuralIntegrity(zeros([2, 2, 3]))).rejects.toThrow(/cell 0 is 0/);
+    const broken = tensor3d([
+      [
+        [1, 2],
+        [Number.NaN, 1],
+      ],
+    ]);
+    await expect(structuralIntegrity(broken)).rejects.toThrow(/cell 1 is not finite/);
     await expect(structuralIntegrity(new Rng(0).normal([1, 1, 3]))).rejects.toThrow(ShapeError);
     await expect(structuralIntegrity(new Rng(0).normal([2, 2, 3]), { buckets: 0 })).rejects.toThrow(/buckets is 0/);
   });

@@ -1,4 +1,4 @@
-import { ConfigError, checkInteger, ShapeError, type Tensor } from '@ashlar/tensor';
+import { ConfigError, checkInteger, NumericsError, ShapeError, type Tensor } from '@ashlar/tensor';
 import { ranks } from './rank-correlation.ts';
 
 /** How well an embedding of patches keeps the geometry of their grid. */
@@ -15,13 +15,14 @@ export interface StructuralIntegrity {
  * The patch embedding structural integrity (PESI) of a grid of embeddings `P`. With `S_c` the cosine similarity of all cells to
  * a cell `c`, mean over `c` of: `1 - rho` between the rounded distance and the mean of `S_c` at it (undirected monotonicity);
  * `1 - rho` between distance and `S_c` within each of `buckets` directions, mean over these (directed); standard deviation over
- * mean of `S_c` at a rounded distance, mean over distances (asymmetry). `rho = 1 - 6 sum d^2 / (n (n^2 - 1))` on ranks, those of
- * equals averaged.
+ * mean of `S_c` at a rounded distance, mean over distances (asymmetry; NaN where such a mean is 0). `rho = 1 - 6 sum d^2 /
+ * (n (n^2 - 1))` on ranks, those of equals averaged: similarities that float32 cannot tell apart are equal.
  *
  * Source: LOOPE (2025, arXiv 2504.14386); rounding, empty buckets and the cell itself are reconstructed, and give the published
  * table to four digits.
  * @param embedding `[height, width, dim]`. @param options.buckets default 60.
- * @throws ShapeError for another rank or a single cell, ConfigError for an embedding that is 0 somewhere.
+ * @throws ShapeError for another rank or a single cell, ConfigError for an embedding that is 0 somewhere, NumericsError for one
+ *   that is not finite.
  */
 export async function structuralIntegrity(
   embedding: Tensor,
@@ -49,7 +50,9 @@ export async function structuralIntegrity(
       const right = (cell % width) - (centre % width);
       const [distance, similarity] = [Math.hypot(down, right), dot(own, other)];
       const level = Math.round(distance);
-      levels.set(level, [...(levels.get(level) ?? []), similarity]);
+      const group = levels.get(level);
+      if (group === undefined) levels.set(level, [similarity]);
+      else group.push(similarity);
       const sector = Math.floor(Math.atan2(right, down) / ((2 * Math.PI) / buckets));
       const { distances, similarities } = sectors[((sector % buckets) + buckets) % buckets];
       distances.push(distance);
@@ -72,7 +75,8 @@ function directions(values: Float32Array, dim: number): Float64Array[] {
   return Array.from({ length: values.length / dim }, (_, i) => {
     const vector = Float64Array.from(values.subarray(i * dim, (i + 1) * dim));
     const length = Math.sqrt(dot(vector, vector));
-    if (length > 0) return vector.map((value) => value / length);
+    if (length > 0 && length < Infinity) return vector.map((value) => value / length);
+    if (length !== 0) throw new NumericsError(`structuralIntegrity: the embedding of cell ${i} is not finite.`);
     throw new ConfigError(
       `structuralIntegrity: the embedding of cell ${i} is 0 and has no direction; leave out what is not trained yet.`,
     );

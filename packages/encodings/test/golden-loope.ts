@@ -1,4 +1,16 @@
-import { lossAndGrads, mul, Rng, reshape, sum, type Tensor, tensor1d, tensor2d, tidy } from '@ashlar/tensor';
+import { BatchNorm } from '@ashlar/nn';
+import {
+  lossAndGrads,
+  mul,
+  Rng,
+  replaceModule,
+  reshape,
+  sum,
+  type Tensor,
+  tensor1d,
+  tensor2d,
+  tidy,
+} from '@ashlar/tensor';
 import { defineGolden, type GoldenInputs, type GoldenOutputs } from '../../../tooling/golden/src/define-golden.ts';
 import { gilbertOrder, Loope, rasterOrder, sinusoidalTable, structuralIntegrity } from '../src/index.ts';
 
@@ -9,7 +21,7 @@ interface BiasCase extends GoldenInputs {
   channels: number[];
   activation: 'gelu' | 'relu';
   batch_norm_training: boolean;
-  batch_norm_eps?: number;
+  batch_norm_eps: number;
   dim: number;
   loss_weight: Tensor;
 }
@@ -33,16 +45,16 @@ export const loopeGolden = defineGolden({
     Object.fromEntries(sizes.map((size) => [`order_${size.join('x')}`, tensor2d(gilbertOrder(...size), size)])),
 
   'loope/context_bias': (inputs: BiasCase) => {
-    const { image, patch, grid, channels, activation, dim, loss_weight } = inputs;
+    const { image, patch, grid, channels, activation, dim, loss_weight, batch_norm_eps: eps } = inputs;
     const loope = new Loope({ grid, dim, patchSize: patch, channels, activation, rng: new Rng(0) });
+    replaceModule(loope, 'context.norm', () => new BatchNorm(1, { eps }));
     for (const [path, parameter] of loope.namedParameters()) {
       parameter.assign((inputs[nameOf(path)] as Tensor).clone());
     }
-    const norm = loope.context?.norm;
-    for (const name of ['running_mean', 'running_var'] as const) {
-      if (inputs[name] !== undefined) norm?.[name].assign((inputs[name] as Tensor).clone());
+    for (const [path, buffer] of loope.namedBuffers()) {
+      const given = inputs[path.replace('context.norm.', '')] as Tensor | undefined;
+      if (given !== undefined) buffer.assign(given.clone());
     }
-    if (norm !== undefined && inputs.batch_norm_eps !== undefined) Object.assign(norm, { eps: inputs.batch_norm_eps });
     loope.train(inputs.batch_norm_training);
     const { loss, grads } = lossAndGrads(() => sum(mul(loope.apply(image), loss_weight)), loope.trainableParameters());
     const outputs: GoldenOutputs = {

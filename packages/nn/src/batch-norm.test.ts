@@ -1,5 +1,15 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { ConfigError, Rng, ShapeError, setBackend, slice, stateDict, type Tensor, tensor2d } from '@ashlar/tensor';
+import {
+  ConfigError,
+  loadStateDict,
+  Rng,
+  ShapeError,
+  setBackend,
+  slice,
+  stateDict,
+  type Tensor,
+  tensor2d,
+} from '@ashlar/tensor';
 import { expectNoLeak, gradCheck } from '@ashlar/tensor/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { BatchNorm } from './index.ts';
@@ -21,13 +31,6 @@ describe('BatchNorm', () => {
     // A tenth of mean and unbiased variance.
     expect(Array.from(norm.running_mean.stored.dataSync())).toEqual([expect.closeTo(0.2), expect.closeTo(2)]);
     expect(Array.from(norm.running_var.stored.dataSync())).toEqual([expect.closeTo(1.1), expect.closeTo(20.9)]);
-    expect([...stateDict(norm).keys()]).toEqual([
-      'weight',
-      'bias',
-      'running_mean',
-      'running_var',
-      'num_batches_tracked',
-    ]);
     expect(norm.num_batches_tracked.stored.dataSync()[0]).toBe(1);
   });
 
@@ -51,6 +54,17 @@ describe('BatchNorm', () => {
     norm.eval();
     gradCheck((x) => norm.apply(x), [x]);
     expectNoLeak(() => norm.apply(x));
+  });
+
+  it('has the state of PyTorch, all of it loaded', () => {
+    const [norm, again] = [new BatchNorm(2), new BatchNorm(2)];
+    norm.weight.assign(new Rng(1).normal([2]));
+    norm.apply(new Rng(2).normal([5, 2, 3]));
+    const state = stateDict(norm);
+    expect([...state.keys()]).toEqual(['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']);
+    loadStateDict(again, state);
+    const x = new Rng(3).normal([2, 2, 4]);
+    expect(again.eval().apply(x).dataSync()).toEqual(norm.eval().apply(x).dataSync());
   });
 
   it('refuses other channels, a single value in training, and options out of range', () => {

@@ -5,6 +5,7 @@ import {
   Dpe,
   DualChunk,
   LearnedAbsolute,
+  Loope,
   MdLrpe,
   PositionalScores,
   ReRope,
@@ -16,7 +17,22 @@ import {
 } from '@ashlar/encodings';
 import { type CausalLM, createModel } from '@ashlar/models';
 import { normal_ } from '@ashlar/nn';
-import { jit, moduleState, type PositionEncoding, Rng, setBackend, type Tensor } from '@ashlar/tensor';
+import { Optimizer, sgd } from '@ashlar/optim';
+import {
+  disposeMap,
+  jit,
+  lossAndGrads,
+  mean,
+  memory,
+  moduleState,
+  type PositionEncoding,
+  Rng,
+  setBackend,
+  square,
+  stateDict,
+  sub,
+  type Tensor,
+} from '@ashlar/tensor';
 import { beforeAll, expect, it } from 'vitest';
 
 const CONFIG = {
@@ -81,4 +97,40 @@ it.each<[string, PositionEncoding]>([
   }
   expect(forward.traces).toBe(1);
   forward.dispose();
+});
+
+it('Loope trains the same under jit, running statistics included, and places patches the same', () => {
+  const rng = new Rng('loope');
+  const trained = (useJit: boolean): number[][] => {
+    const before = memory().numTensors;
+    const loope = new Loope({ grid: [3, 4], dim: 8, patchSize: 2, channels: [6, 4, 1], rng: rng.fork('model') });
+    const optimizer = new Optimizer(loope.trainableParameters(), sgd({ learningRate: 0.1 }));
+    const eager = (images: Tensor, target: Tensor): void => {
+      const { loss, grads } = lossAndGrads(() => mean(square(sub(loope.apply(images), target))), optimizer.parameters);
+      optimizer.step(grads);
+      disposeMap(grads);
+      loss.dispose();
+    };
+    const step = jit(eager, { state: [moduleState(loope), optimizer] });
+    for (let i = 0; i < 4; i++) {
+      const [images, target] = [rng.fork(i).uniform([5, 3, 6, 8]), rng.fork(`target ${i}`).uniform([5, 12, 8])];
+      (useJit ? step : eager)(images, target);
+      images.dispose();
+      target.dispose();
+    }
+    expect(step.traces).toBe(useJit ? 1 : 0);
+    step.dispose();
+    const place = jit((images: Tensor) => loope.positions(images), { state: [moduleState(loope.eval())] });
+    const images = rng.fork('test').uniform([2, 3, 6, 8]);
+    const placed = useJit ? place(images) : loope.positions(images);
+    const values = [...[...stateDict(loope).values()], placed].map((tensor) => Array.from(tensor.dataSync()));
+    place.dispose();
+    for (const owner of [images, placed, optimizer, loope]) owner.dispose();
+    expect(memory().numTensors).toBe(before);
+    return values;
+  };
+  const [eager, jitted] = [trained(false), trained(true)];
+  expect(jitted.map((values) => values.length)).toEqual(eager.map((values) => values.length));
+  const expected = eager.flat();
+  for (const [i, value] of jitted.flat().entries()) expect(value).toBeCloseTo(expected[i], 4);
 });
