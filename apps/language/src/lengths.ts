@@ -109,7 +109,7 @@ class Study {
   readonly #encodings: [string, (setting: EncodingSetting) => PositionEncoding][];
   readonly #options: Required<Omit<LengthsOptions, 'task' | 'encodings' | 'signal' | 'symbols' | 'scratchpad'>>;
   readonly #minLength: number;
-  readonly #hasLength: (length: number) => boolean;
+  readonly #named: LengthTaskName | undefined;
   readonly #signal: AbortSignal | undefined;
 
   constructor(options: LengthsOptions) {
@@ -123,9 +123,8 @@ class Study {
     const { testLength, seeds, width, heads, learningRate } = this.#options;
     this.#draw =
       typeof task === 'string' ? (lengths, rng) => lengthTask(task, { ...lengths, symbols, scratchpad }, rng) : task;
-    const named = typeof task === 'string' && Object.hasOwn(LENGTH_TASKS, task) ? (task as LengthTaskName) : undefined;
-    this.#minLength = named === undefined ? 1 : LENGTH_TASKS[named].minLength;
-    this.#hasLength = (length) => named === undefined || lengthsOf(named, length, length).length > 0;
+    this.#named = typeof task === 'string' && Object.hasOwn(LENGTH_TASKS, task) ? (task as LengthTaskName) : undefined;
+    this.#minLength = this.#named === undefined ? 1 : LENGTH_TASKS[this.#named].minLength;
     for (const name of [
       'trainLength',
       'testLength',
@@ -179,8 +178,8 @@ class Study {
 
   /** The lengths that the task has. */
   #lengthsTo(longest: number): number[] {
-    const all = Array.from({ length: longest - this.#minLength + 1 }, (_, i) => this.#minLength + i);
-    return all.filter(this.#hasLength);
+    if (this.#named !== undefined) return lengthsOf(this.#named, this.#minLength, longest);
+    return Array.from({ length: longest }, (_, i) => 1 + i);
   }
 
   /** The test and the vocabulary, the same for all encodings. */

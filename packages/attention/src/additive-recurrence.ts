@@ -17,9 +17,6 @@ import {
 import { associativeScan } from './associative-scan.ts';
 import { decayedScan } from './decayed-scan.ts';
 
-/** The logit of a token that is not there: its weight is 0, and unlike that of -Infinity its differences are numbers. */
-export const ABSENT = -1e30;
-
 /** What tokens leave to those after them. */
 export interface RecurrenceState {
   /** `[b, h, d, e]`: the mean of `k v^T` over the tokens so far, weighted by `exp(g)`. */

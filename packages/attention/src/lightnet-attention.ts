@@ -1,4 +1,4 @@
-import { type Initializer, Linear, mergeHeads, RMSNorm, splitHeads, xavierUniform_, zeros_ } from '@ashlar/nn';
+import { type Initializer, Linear, MASKED, mergeHeads, RMSNorm, splitHeads, xavierUniform_, zeros_ } from '@ashlar/nn';
 import {
   add,
   ConfigError,
@@ -23,7 +23,7 @@ import {
   tile,
   zeros,
 } from '@ashlar/tensor';
-import { ABSENT, lastToken, logCumSumExp } from './additive-recurrence.ts';
+import { lastToken, logCumSumExp } from './additive-recurrence.ts';
 import { decayedScan } from './decayed-scan.ts';
 import { hide, tokenSoftmax } from './one-scan-attention.ts';
 
@@ -167,7 +167,7 @@ export class LightNetAttention extends Module<[Tensor, LightNetInput?]> {
     const shown = (logits: Tensor): Tensor => (keep === undefined ? logits : hide(logits, keep));
     const logits = shown(f_proj === undefined ? k : splitHeads(f_proj.apply(x), heads));
     const clocks = logits.shape[3] as number;
-    const before = state?.logsum ?? fill([batch, heads, clocks], this.sink ? 0 : ABSENT);
+    const before = state?.logsum ?? fill([batch, heads, clocks], this.sink ? 0 : MASKED);
     const z = logCumSumExp(logits, before);
     let keys = f_proj === undefined ? exp(sub(logits, z)) : silu(k);
     if (scalarDecay === 'complement') keys = mul(keys, exp(sub(logits, z)));

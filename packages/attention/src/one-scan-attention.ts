@@ -1,3 +1,4 @@
+import { MASKED } from '@ashlar/nn';
 import {
   cast,
   einsum,
@@ -11,7 +12,6 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
-import { ABSENT } from './additive-recurrence.ts';
 
 /**
  * LightNet's attention over a whole image or text: `O = silu(Q) (K~^T V)` for each head, with `K~` the softmax of `K` over
@@ -61,7 +61,7 @@ export function tokenSoftmax(logits: Tensor, axis: 1 | 2, mask?: Tensor): Tensor
   });
 }
 
-/** Logits with `ABSENT` where `keep`, which broadcasts to them, is 0. */
+/** Logits with `MASKED` where `keep`, which broadcasts to them, is 0. */
 export function hide(logits: Tensor, keep: Tensor): Tensor {
-  return sub(mul(logits, keep), mul(sub(1, keep), -ABSENT));
+  return sub(mul(logits, keep), mul(sub(1, keep), -MASKED));
 }

@@ -1,7 +1,7 @@
 import {
   add,
   Buffer,
-  ConfigError,
+  checkNumber,
   Module,
   mean,
   mul,
@@ -42,10 +42,8 @@ export class BatchNorm extends Module<[Tensor]> {
     super();
     const { eps = 1e-5, momentum = 0.1 } = options;
     checkSizes('BatchNorm', { channels });
-    if (!(eps >= 0 && Number.isFinite(eps))) throw new ConfigError(`BatchNorm: eps is ${eps}; it must be 0 or more.`);
-    if (!(momentum >= 0 && momentum <= 1)) {
-      throw new ConfigError(`BatchNorm: momentum is ${momentum}; it must be from 0 to 1.`);
-    }
+    checkNumber('BatchNorm: eps', eps, { min: 0 });
+    checkNumber('BatchNorm: momentum', momentum, { min: 0, max: 1 });
     this.channels = channels;
     this.eps = eps;
     this.momentum = momentum;

@@ -1,6 +1,6 @@
 import { registerKernel, setBackend as setTfjsBackend, unregisterKernel } from '@tensorflow/tfjs-core';
 import { cumulative } from './webgpu/cumulative.ts';
-import { padOfAnyRank } from './webgpu/pad.ts';
+import { padOfJoinedAxes } from './webgpu/pad.ts';
 import { rotaryEmbeddingKernel } from './webgpu/rotary-embedding.ts';
 import { preciseSine } from './webgpu/sine.ts';
 
@@ -14,7 +14,7 @@ let mended = false;
 export async function setBackend(name: string): Promise<boolean> {
   const isSet = await setTfjsBackend(name);
   if (isSet && name === 'webgpu' && !mended) {
-    const replacements = [...preciseSine, padOfAnyRank(), cumulative('Cumsum'), cumulative('Cumprod')];
+    const replacements = [...preciseSine, padOfJoinedAxes(), cumulative('Cumsum'), cumulative('Cumprod')];
     for (const { kernelName } of replacements) unregisterKernel(kernelName, name);
     for (const config of [...replacements, rotaryEmbeddingKernel]) registerKernel(config);
     mended = true;

@@ -2,9 +2,9 @@ import { getKernel, type KernelConfig, type TensorInfo, util } from '@tensorflow
 
 /**
  * tfjs's shader fails for more than four axes (WGSL's vectors end there), as the gradients of slices of such tensors
- * find. This one joins neighbouring axes that are not padded before.
+ * find. This one joins neighbouring axes that are not padded first; what has more than four axes then still fails.
  */
-export function padOfAnyRank(): KernelConfig {
+export function padOfJoinedAxes(): KernelConfig {
   const { kernelFunc, ...config } = getKernel('PadV2', 'webgpu')!;
   return {
     ...config,
