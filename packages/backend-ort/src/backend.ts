@@ -2,7 +2,7 @@ import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
 import type { backend_util, DataId, DataType, TensorInfo } from '@tensorflow/tfjs-core';
 import { engine } from '@tensorflow/tfjs-core';
 import type { NativeDType, Param, Plan } from './graph.ts';
-import { buildModel, inputName, int64, outputName, paramName, paramType } from './graph.ts';
+import { ARRAYS, buildModel, inputName, int64, outputName, paramName, paramType } from './graph.ts';
 import { sizeOf } from './kernel.ts';
 import type { Block, PoolStats } from './pool.ts';
 import { BufferPool } from './pool.ts';
@@ -11,8 +11,6 @@ import { SessionCache } from './session-cache.ts';
 import type { Trace, TracedValue } from './trace.ts';
 
 export type NativeArray = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
-
-const ARRAYS = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const;
 
 /** What a data id stands for: the cpu backend's record, plus the pooled memory its values lie in, if any. */
 interface Stored {

@@ -73,7 +73,12 @@ export const SENTINEL_OUTPUT: ValueInfo = { name: SENTINEL, type: 'float32', seq
 
 const DOMAINS: Readonly<Record<string, string>> = { RotaryEmbedding: 'com.microsoft' };
 
-const ARRAYS = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const;
+/** The typed array of each type. */
+export const ARRAYS: {
+  readonly float32: Float32ArrayConstructor;
+  readonly int32: Int32ArrayConstructor;
+  readonly bool: Uint8ArrayConstructor;
+} = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
 
 /** The bytes of whole numbers as little-endian int64. */
 export function int64(values: readonly number[]): BigInt64Array {

@@ -1,11 +1,12 @@
-import { clone, dispose, engine, keep, type Tensor } from '@tensorflow/tfjs-core';
+import { clone, type DataId, dispose, engine, keep, type Tensor } from '@tensorflow/tfjs-core';
 import { OrtBackend } from './backend.ts';
 import type { NativeDType } from './graph.ts';
+import { hoistable } from './hoist.ts';
 import { sameShape } from './kernel.ts';
-import type { Output } from './program.ts';
-import { Program } from './program.ts';
+import type { Inputs, Output } from './program.ts';
+import { Program, sameData } from './program.ts';
 import { record, standIns } from './record.ts';
-import { Trace } from './trace.ts';
+import { type GraphInput, Trace } from './trace.ts';
 import { flatten, rebuild } from './tree.ts';
 
 /** Tensors that live outside of a function under `jit` and that it may replace: parameters, moments of an optimizer. */
@@ -25,6 +26,11 @@ export interface JitOptions {
   name?: string;
   /** The most graphs to keep; the one longest unused goes first. Default 32. */
   maxGraphs?: number;
+  /**
+   * Whether what depends on nothing but state that stays the same is kept from call to call, from the second such call on;
+   * rounding may differ between that call and the one before. Default true.
+   */
+  hoist?: boolean;
 }
 
 /** A tensor that the function returned, or left in its state. */
@@ -44,15 +50,28 @@ interface Results {
   after: Result[];
 }
 
+/** The graphs of a function. */
+export interface Programs {
+  readonly program: Program;
+  /** Computes what `program` is given of what depends on nothing but state that no run changes. */
+  readonly hoisted?: Program;
+}
+
 /** The function traced for one signature. */
 interface Entry<Loaded> extends Results {
-  program: Program;
-  /** The program as its runtime has loaded it. */
+  programs: Programs;
+  /** The programs as their runtime has loaded them. */
   loaded?: Loaded;
+  /** What to run in their place from the second call with the same state on, if anything can be kept from then. */
+  split?: Required<Programs>;
+  /** The state that the last call found, of that which `split.hoisted` reads. */
+  found?: readonly DataId[];
+  /** The tensors that the function found outside. */
+  outside: readonly Tensor[];
 }
 
 /** A call on its way: what the graph reads, and what is needed to make sense of what it computes. */
-export interface Call<Loaded> {
+export interface Call<Loaded> extends Inputs {
   readonly entry: Entry<Loaded>;
   readonly args: readonly Tensor[];
   readonly parts: Parts;
@@ -66,14 +85,16 @@ export class Graphs<Args extends unknown[], Out, Loaded extends { dispose(): voi
   readonly #fn: (...args: Args) => Out;
   readonly #state: readonly JitState[];
   readonly #maxGraphs: number;
+  readonly #hoist: boolean;
   readonly #entries = new Map<string, Entry<Loaded>>();
 
   constructor(fn: (...args: Args) => Out, options: JitOptions) {
-    const { state = [], name = fn.name || 'function', maxGraphs = 32 } = options;
+    const { state = [], name = fn.name || 'function', maxGraphs = 32, hoist = true } = options;
     this.name = name;
     this.#fn = fn;
     this.#state = state;
     this.#maxGraphs = maxGraphs;
+    this.#hoist = hoist;
   }
 
   /** The graph for `args` and the present state, traced if need be. */
@@ -92,7 +113,7 @@ export class Graphs<Args extends unknown[], Out, Loaded extends { dispose(): voi
     ].join(';');
     let entry = this.#entries.get(key);
     if (entry === undefined) {
-      entry = compile(backend, this.#fn, args, tensors, state, this.name);
+      entry = this.#compile(backend, args, tensors);
       parts = state.map((part) => part.read());
       this.traces++;
     }
@@ -100,7 +121,51 @@ export class Graphs<Args extends unknown[], Out, Loaded extends { dispose(): voi
     this.#entries.delete(key);
     this.#entries.set(key, entry);
     if (this.#entries.size > this.#maxGraphs) this.#forget(this.#entries.entries().next().value!);
-    return { entry, args: tensors, parts, state: parts.flat() };
+    const call = { entry, args: tensors, parts, state: parts.flat() };
+    settle(call);
+    return call;
+  }
+
+  /** Trace the function; the state is as before afterwards. */
+  #compile(backend: OrtBackend, args: Args, tensors: readonly Tensor[]): Entry<Loaded> {
+    const { name } = this;
+    const state = this.#state;
+    const parts = state.map((part) => part.read());
+    const before = separate(parts, state);
+    // `fn` may dispose of what it replaces; these keep the numbers alive.
+    const held = before.map((tensor) => keep(clone(tensor)));
+    const trace = new Trace(backend);
+    const body = (): Traced => {
+      before.forEach((tensor, i) => {
+        if (tensor.size > 0) trace.declareState(tensor, i);
+      });
+      const out = this.#fn(...standIns(trace, args, tensors));
+      if (out instanceof Promise) throw new Error(`'${name}' returns a promise; under jit it may not wait.`);
+      const after = state.map((part) => part.read());
+      if (after.some((list, i) => list.length !== parts[i]!.length)) {
+        throw new Error(`'${name}' changes how many tensors its state has, which one graph cannot.`);
+      }
+      return collect(trace, out, before, after.flat());
+    };
+    const restore = (): void => {
+      const kept = before.map((tensor, i) => (tensor.isDisposed ? held[i]! : tensor));
+      write(state, parts, kept);
+      dispose(held.filter((tensor) => !kept.includes(tensor)));
+    };
+    const traced = record(backend, trace, body, restore);
+    try {
+      checkNoneKept(trace, name);
+      return {
+        ...traced.results,
+        programs: { program: new Program(backend, trace, traced.outputs, name) },
+        split: this.#hoist ? split(backend, trace, traced, name) : undefined,
+        outside: trace.outside,
+      };
+    } catch (error) {
+      trace.dispose();
+      disposeConstants(traced.results);
+      throw error;
+    }
   }
 
   /** What the function returns, and its state, from the `outputs` of the graph. */
@@ -110,9 +175,7 @@ export class Graphs<Args extends unknown[], Out, Loaded extends { dispose(): voi
       return clone(result.from === 'constant' ? result.tensor : state[result.index]!);
     };
     const results = entry.results.map(take).values();
-    const after = entry.after.map((result, i) =>
-      result.from === 'state' && result.index === i ? state[i]! : take(result),
-    );
+    const after = entry.after.map((result, i) => (isSame(entry.after, i) ? state[i]! : take(result)));
     write(this.#state, parts, after);
     return rebuild(entry.out, () => results.next().value as Tensor) as Out;
   }
@@ -131,7 +194,7 @@ export class Graphs<Args extends unknown[], Out, Loaded extends { dispose(): voi
   #forget([key, entry]: [string, Entry<Loaded>]): void {
     this.#entries.delete(key);
     entry.loaded?.dispose();
-    entry.program.dispose();
+    dispose([...entry.outside]);
     disposeConstants(entry);
   }
 }
@@ -174,46 +237,45 @@ function copy(tensor: Tensor): Tensor {
   return engine().makeTensorFromTensorInfo(info);
 }
 
-/** Trace `fn`; the state is as before afterwards. */
-function compile<Args extends unknown[], Out>(
+/** The function in two graphs, if there is something to keep. */
+function split(
   backend: OrtBackend,
-  fn: (...args: Args) => Out,
-  args: Args,
-  tensors: readonly Tensor[],
-  state: readonly JitState[],
+  trace: Trace,
+  { results, outputs }: Traced,
   name: string,
-): Entry<never> {
-  const parts = state.map((part) => part.read());
-  const before = separate(parts, state);
-  // `fn` may dispose of what it replaces; these keep the numbers alive.
-  const held = before.map((tensor) => keep(clone(tensor)));
-  const trace = new Trace(backend);
-  const body = (): Traced => {
-    before.forEach((tensor, i) => {
-      if (tensor.size > 0) trace.declareState(tensor, i);
-    });
-    const out = fn(...standIns(trace, args, tensors));
-    if (out instanceof Promise) throw new Error(`'${name}' returns a promise; under jit it may not wait.`);
-    const after = state.map((part) => part.read());
-    if (after.some((list, i) => list.length !== parts[i]!.length)) {
-      throw new Error(`'${name}' changes how many tensors its state has, which one graph cannot.`);
-    }
-    return collect(trace, out, before, after.flat());
+): Required<Programs> | undefined {
+  const isSteady = ({ source }: GraphInput): boolean =>
+    source.from === 'outside' || (source.from === 'state' && isSame(results.after, source.index));
+  const kept = hoistable(
+    trace,
+    outputs.map(({ value }) => value),
+    isSteady,
+  );
+  if (kept.length === 0) return undefined;
+  return {
+    program: new Program(backend, trace, outputs, name, kept),
+    hoisted: new Program(backend, trace, kept, `${name}, hoisted`),
   };
-  const restore = (): void => {
-    const kept = before.map((tensor, i) => (tensor.isDisposed ? held[i]! : tensor));
-    write(state, parts, kept);
-    dispose(held.filter((tensor) => !kept.includes(tensor)));
-  };
-  const traced = record(backend, trace, body, restore);
-  try {
-    checkNoneKept(trace, name);
-    return { ...traced.results, program: new Program(backend, trace, traced.outputs, name) };
-  } catch (error) {
-    trace.dispose();
-    disposeConstants(traced.results);
-    throw error;
+}
+
+/** Go over to graphs that keep what depends on state alone, if the state is that of the last call. */
+function settle<Loaded extends { dispose(): void }>(call: Call<Loaded>): void {
+  const { entry } = call;
+  if (entry.split === undefined) return;
+  const found = entry.split.hoisted.readState(call);
+  if (sameData(found, entry.found)) {
+    entry.loaded?.dispose();
+    entry.loaded = undefined;
+    entry.programs = entry.split;
+    entry.split = undefined;
   }
+  entry.found = found;
+}
+
+/** Whether the tensor at place `index` of the state stays what it is. */
+function isSame(after: readonly Result[], index: number): boolean {
+  const result = after[index]!;
+  return result.from === 'state' && result.index === index;
 }
 
 interface Traced {

@@ -1,7 +1,9 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { beforeEach, describe, expect, it } from 'vitest';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { floats, ints, values } from './compare.testing.ts';
 import { type JitState, jit, type OrtBackend } from './index.ts';
+import { Session } from './session.ts';
 
 beforeEach(async () => {
   await tf.setBackend('ort');
@@ -203,6 +205,179 @@ describe('jit', () => {
     });
     expect([inner.traces, outer.traces]).toEqual([0, 1]);
     outer.dispose();
+  });
+});
+
+describe('what depends on state that stays the same', () => {
+  const WIDTH = 40;
+  const square = (seed: number): tf.Tensor2D => floats([WIDTH, WIDTH], -1, 1, seed) as tf.Tensor2D;
+
+  afterEach(() => vi.restoreAllMocks());
+
+  /** Call `fn` of `x` once after each of the `changes`: how many graphs ran each time; its results are as without jit. */
+  function graphsRun(
+    fn: (x: tf.Tensor) => tf.Tensor,
+    state: JitState[],
+    changes: (() => void)[],
+    options: { hoist?: boolean } = {},
+  ): number[] {
+    const jitted = jit(fn, { state, ...options });
+    const run = vi.spyOn(Session.prototype, 'run');
+    const counts = changes.map((change, i) =>
+      tf.tidy(() => {
+        change();
+        const x = square(100 + i);
+        const expected = fn(x).dataSync();
+        run.mockClear();
+        const actual = jitted(x);
+        const count = run.mock.calls.length;
+        expectClose(actual, tf.tensor(expected, actual.shape));
+        return count;
+      }),
+    );
+    jitted.dispose();
+    run.mockRestore();
+    return counts;
+  }
+  const stays = (): void => {};
+
+  it('is computed when it changes, and kept from the second call on', () => {
+    const before = tf.memory().numTensors;
+    const [a, b] = [new Cell(square(1)), new Cell(square(2))];
+    const fn = (x: tf.Tensor): tf.Tensor =>
+      tf.matMul(x as tf.Tensor2D, tf.exp(tf.matMul(a.tensor as tf.Tensor2D, b.tensor as tf.Tensor2D)) as tf.Tensor2D);
+    const changed = (): void => a.set(square(3));
+    // The whole graph; then what is kept and the rest; then the rest alone, until the state is another.
+    const changes = [stays, stays, stays, changed, stays, changed, () => b.set(square(4)), stays];
+    expect(graphsRun(fn, [a, b], changes)).toEqual([1, 2, 1, 2, 1, 2, 2, 1]);
+    expect(graphsRun(fn, [a, b], [stays, changed, changed, changed])).toEqual([1, 1, 1, 1]);
+    expect(graphsRun(fn, [a, b], [stays, stays, stays], { hoist: false })).toEqual([1, 1, 1]);
+    tf.dispose([a.tensor, b.tensor]);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('is not kept where it is a few numbers, or the same numbers elsewhere', () => {
+    const [a, small] = [new Cell(square(1)), new Cell(tf.ones([WIDTH]))];
+    const scaled = (x: tf.Tensor): tf.Tensor => tf.mul(x, tf.exp(small.tensor));
+    expect(graphsRun(scaled, [small], [stays, stays, stays])).toEqual([1, 1, 1]);
+    const moved = (x: tf.Tensor): tf.Tensor =>
+      tf.matMul(
+        x as tf.Tensor2D,
+        tf.tile(tf.transpose(tf.slice(a.tensor, [0, 0], [20, WIDTH])), [1, 2]) as tf.Tensor2D,
+      );
+    expect(graphsRun(moved, [a], [stays, stays, stays])).toEqual([1, 1, 1]);
+    // A norm is a few numbers made of many.
+    const normed = (x: tf.Tensor): tf.Tensor => tf.div(x, tf.norm(a.tensor, 2, 0));
+    expect(graphsRun(normed, [a], [stays, stays, stays])).toEqual([1, 2, 1]);
+    tf.dispose([a.tensor, small.tensor]);
+  });
+
+  it('is computed in every call where the function replaces the state, or draws numbers', () => {
+    const [a, fixed] = [new Cell(square(1)), new Cell(square(2))];
+    const run = vi.spyOn(Session.prototype, 'run');
+    const backend = tf.backend() as OrtBackend;
+    let draws = 0;
+    const step = jit(
+      () => {
+        const draw = () => new Float32Array(WIDTH * WIDTH).fill(++draws);
+        const noise = tf.engine().makeTensorFromTensorInfo(backend.hostInput([WIDTH, WIDTH], 'float32', draw));
+        a.set(tf.add(tf.exp(tf.neg(tf.abs(a.tensor))), tf.tanh(fixed.tensor)));
+        return tf.exp(tf.sub(tf.tanh(fixed.tensor), noise));
+      },
+      { state: [a, fixed] },
+    );
+    const first = fixed.tensor.dataSync()[0]!;
+    let value = a.tensor.dataSync()[0]!;
+    const counts = [1, 2, 3, 4].map((call) =>
+      tf.tidy(() => {
+        run.mockClear();
+        const result = step();
+        const count = run.mock.calls.length;
+        value = Math.exp(-Math.abs(value)) + Math.tanh(first);
+        expect(a.tensor.dataSync()[0]).toBeCloseTo(value, 5);
+        expect(result.dataSync()[0]).toBeCloseTo(Math.exp(Math.tanh(first) - call), 5);
+        return count;
+      }),
+    );
+    expect(counts).toEqual([1, 2, 1, 1]);
+    step.dispose();
+    tf.dispose([a.tensor, fixed.tensor]);
+  });
+
+  it('gives results of its own where they are kept', () => {
+    const a = new Cell(square(1));
+    const exp = jit(() => [tf.exp(a.tensor), tf.exp(a.tensor), a.tensor], { state: [a] });
+    const [want, same] = [Math.exp(a.tensor.dataSync()[7]!), a.tensor.dataSync()[7]!];
+    for (let call = 0; call < 4; call++) {
+      const results = exp();
+      expect(results.map((t) => t.dataSync()[7]!)).toEqual(
+        [Math.fround(want), Math.fround(want), same].map((x) => expect.closeTo(x, 6)),
+      );
+      results[0]!.dataSync().fill(0);
+      tf.dispose(results);
+    }
+    exp.dispose();
+    a.tensor.dispose();
+  });
+
+  it('is right in any program, whatever becomes of the state', () => {
+    const before = tf.memory().numTensors;
+    const COUNT = 3;
+    // None lets numbers, or the rounding in them, grow.
+    const OPS: ((a: tf.Tensor2D, b: tf.Tensor2D) => tf.Tensor)[] = [
+      (a, b) => tf.mul(tf.add(a, b), 0.5),
+      (a, b) => tf.mul(a, tf.mean(b, 1, true)),
+      (a, b) => tf.tanh(tf.div(tf.matMul(a, b, false, true), WIDTH)),
+      (a) => tf.softmax(a),
+      (a) => tf.transpose(a),
+      (a, b) => tf.concat([tf.slice(b, [5, 0]), tf.slice(a, [0, 0], [5, WIDTH])]),
+      (a, b) => tf.maximum(a, b),
+    ];
+    const node = fc.record({ op: fc.nat(OPS.length - 1), a: fc.nat(), b: fc.nat() });
+    const program = fc.record({
+      nodes: fc.array(node, { minLength: 1, maxLength: 12 }),
+      outputs: fc.array(fc.nat(), { minLength: 1, maxLength: 3 }),
+      /** Which cell takes which value at the end of the function, and which are replaced before each call. */
+      written: fc.array(fc.record({ cell: fc.nat(COUNT - 1), value: fc.nat() }), { maxLength: 2 }),
+      replaced: fc.array(fc.subarray([0, 1, 2]), { minLength: 5, maxLength: 5 }),
+    });
+    fc.assert(
+      fc.property(program, ({ nodes, outputs, written, replaced }) => {
+        const setting = () => {
+          const cells = Array.from({ length: COUNT }, (_, i) => new Cell(square(i)));
+          const fn = (x: tf.Tensor): tf.Tensor[] => {
+            const values = [x as tf.Tensor2D, ...cells.map(({ tensor }) => tensor as tf.Tensor2D)];
+            const at = (i: number): tf.Tensor2D => values[i % values.length]!;
+            for (const { op, a, b } of nodes) values.push(OPS[op]!(at(a), at(b)) as tf.Tensor2D);
+            const results = outputs.map((i) => tf.clone(at(i)));
+            const after = written.map(({ cell, value }) => [cell, tf.clone(at(value))] as const);
+            for (const [cell, tensor] of after) cells[cell]!.set(tensor);
+            return results;
+          };
+          return { cells, fn };
+        };
+        const [eager, traced] = [setting(), setting()];
+        const jitted = jit(traced.fn, { state: traced.cells });
+        replaced.forEach((list, call) => {
+          tf.tidy(() => {
+            for (const { cells } of [eager, traced]) {
+              for (const i of list) cells[i]!.set(square(10 * call + i));
+            }
+            const x = square(1000 + call);
+            const [expected, actual] = [eager.fn(x), jitted(x)];
+            const all = ({ cells }: typeof eager, results: tf.Tensor[]): tf.Tensor[] =>
+              [...results, ...cells.map(({ tensor }) => tensor)].map((tensor) => tf.broadcastTo(tensor, x.shape));
+            const error = tf.sub(tf.stack(all(eager, expected)), tf.stack(all(traced, actual)));
+            expect(tf.max(tf.abs(error)).dataSync()[0]).toBeLessThan(1e-5);
+          });
+        });
+        expect(jitted.traces).toBe(1);
+        jitted.dispose();
+        tf.dispose([...eager.cells, ...traced.cells].map(({ tensor }) => tensor));
+      }),
+      { numRuns: Number(process.env.FUZZ_RUNS ?? 100), seed: Number(process.env.FUZZ_SEED ?? 1), endOnFailure: true },
+    );
+    expect(tf.memory().numTensors).toBe(before);
   });
 });
 

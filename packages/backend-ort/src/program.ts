@@ -1,8 +1,8 @@
-import type { Tensor, TensorInfo } from '@tensorflow/tfjs-core';
-import { dispose } from '@tensorflow/tfjs-core';
+import type { DataId, TensorInfo } from '@tensorflow/tfjs-core';
 import type { NativeArray, OrtBackend } from './backend.ts';
 import type { NativeDType, Value } from './graph.ts';
 import { nameOutputs, outputName, SENTINEL_NODE, SENTINEL_OUTPUT } from './graph.ts';
+import { neededNodes } from './hoist.ts';
 import type { ValueInfo } from './onnx.ts';
 import { encodeModel } from './onnx.ts';
 import type { GraphInput, Trace } from './trace.ts';
@@ -24,32 +24,49 @@ export interface Feed {
   readonly data: NativeArray;
 }
 
-/** A traced function as a graph. */
+/** What a graph reads besides the values that are kept for it. */
+export interface Inputs {
+  readonly args: readonly TensorInfo[];
+  readonly state: readonly TensorInfo[];
+}
+
+/** A graph of a traced function. */
 export class Program {
   readonly outputs: readonly Output[];
   readonly #backend: OrtBackend;
   readonly #inputs: readonly GraphInput[];
-  /** What the function found outside; the program keeps it. */
-  readonly #outside: readonly Tensor[];
   #model: Uint8Array<ArrayBuffer> | undefined;
 
-  constructor(backend: OrtBackend, trace: Trace, outputs: readonly Output[], name: string) {
+  /** @param kept values that are given to it under their names. */
+  constructor(
+    backend: OrtBackend,
+    { graph, inputs }: Trace,
+    outputs: readonly Output[],
+    name: string,
+    kept: readonly Output[] = [],
+  ) {
     this.#backend = backend;
     this.outputs = outputs;
     const values = outputs.map(({ value }) => value);
-    const nodes = nameOutputs(trace.graph.nodes, values);
-    const used = new Set(nodes.flatMap(({ inputs }) => inputs));
-    this.#inputs = trace.inputs.filter((input) => used.has(input.name));
-    this.#outside = trace.inputs.flatMap(({ source }) => (source.from === 'outside' ? [source.tensor] : []));
+    const given = new Set(kept.map(({ value }) => value));
+    const nodes = nameOutputs(
+      neededNodes(graph.nodes, values, (value) => given.has(value)),
+      values,
+    );
+    const used = new Set(nodes.flatMap((node) => node.inputs));
+    this.#inputs = inputs.filter((input) => used.has(input.name));
     this.#model = encodeModel({
       name,
       nodes: backend.sentinel ? [SENTINEL_NODE, ...nodes] : nodes,
-      inputs: this.#inputs.map((input) => ({ name: input.name, type: input.dtype, shape: input.shape })),
+      inputs: [
+        ...this.#inputs.map((input) => ({ name: input.name, type: input.dtype, shape: input.shape })),
+        ...kept.map(({ value, view, dtype }) => ({ name: value, type: dtype, shape: view })),
+      ],
       outputs: [
         ...(backend.sentinel ? [SENTINEL_OUTPUT] : []),
         ...outputs.map(({ view, dtype }, i): ValueInfo => ({ name: outputName(i), type: dtype, shape: view })),
       ],
-      initializers: trace.graph.initializers,
+      initializers: graph.initializers.filter((constant) => used.has(constant.name)),
     });
   }
 
@@ -61,13 +78,18 @@ export class Program {
     return model;
   }
 
-  feeds(args: readonly TensorInfo[], state: readonly TensorInfo[]): Feed[] {
+  feeds(from: Inputs): Feed[] {
     return this.#inputs.map(({ name, source, shape, dtype }) => {
-      return { name, shape, dtype, data: this.#read(source, args, state) };
+      return { name, shape, dtype, data: this.#read(source, from) };
     });
   }
 
-  #read(source: GraphInput['source'], args: readonly TensorInfo[], state: readonly TensorInfo[]): NativeArray {
+  /** The state that it reads, by its data. */
+  readState({ state }: Inputs): DataId[] {
+    return this.#inputs.flatMap(({ source }) => (source.from === 'state' ? [state[source.index]!.dataId] : []));
+  }
+
+  #read(source: GraphInput['source'], { args, state }: Inputs): NativeArray {
     switch (source.from) {
       case 'argument':
         return this.#backend.values(args[source.index]!);
@@ -79,8 +101,9 @@ export class Program {
         return source.make();
     }
   }
+}
 
-  dispose(): void {
-    dispose([...this.#outside]);
-  }
+/** Whether tensors have the data `before` of others. */
+export function sameData(data: readonly DataId[], before: readonly DataId[] | undefined): boolean {
+  return before !== undefined && data.every((dataId, i) => dataId === before[i]);
 }

@@ -1,5 +1,5 @@
 import type { DataId, Tensor, TensorInfo } from '@tensorflow/tfjs-core';
-import { engine, keep } from '@tensorflow/tfjs-core';
+import { dispose, engine, keep } from '@tensorflow/tfjs-core';
 import type { NativeArray, OrtBackend } from './backend.ts';
 import type { NativeDType, Plan, Value } from './graph.ts';
 import { GraphBuilder } from './graph.ts';
@@ -14,6 +14,14 @@ export interface TracedValue {
   readonly dtype: NativeDType;
   /** What made it, for error messages. */
   readonly origin: string;
+}
+
+/** A value that a kernel computes. */
+export interface MadeValue {
+  readonly kernel: string;
+  /** Its shape within the graph. */
+  readonly shape: readonly number[];
+  readonly dtype: NativeDType;
 }
 
 /** Where the numbers of a graph input come from, run by run. */
@@ -43,6 +51,8 @@ export interface TraceOptions {
 export class Trace {
   readonly graph: GraphBuilder = new GraphBuilder();
   readonly inputs: GraphInput[] = [];
+  /** The results of kernels; other values are on the way to them. */
+  readonly made: Map<Value, MadeValue> = new Map();
   readonly #backend: OrtBackend;
   /** Tensors that have numbers, by their data: the state, and what was found outside. */
   readonly #found = new Map<DataId, TracedValue>();
@@ -97,9 +107,13 @@ export class Trace {
     const inputs = plan.inputs.map(({ tensor, shape }) => this.value(tensor, seenAs(shape)));
     const params = (plan.params ?? []).map((param) => this.graph.param(param));
     const values = [plan.emit(this.graph, inputs, params)].flat();
-    return plan.outputs.map(({ shape, view = shape, dtype }, i) =>
-      this.#standIn({ trace: this, value: values[i]!, shape: seenAs(view), dtype, origin: kernel }, shape),
-    );
+    return plan.outputs.map(({ shape, view = shape, dtype }, i) => {
+      const value = values[i]!;
+      const made = { shape: seenAs(view), dtype };
+      // A kernel with nothing to do hands on what another made.
+      if (!this.made.has(value)) this.made.set(value, { ...made, kernel });
+      return this.#standIn({ ...made, trace: this, value, origin: kernel }, shape);
+    });
   }
 
   /** The shape that the first vector among the inputs has in the graph already. */
@@ -155,8 +169,13 @@ export class Trace {
     this.#standIns.delete(dataId);
   }
 
+  /** The tensors from outside, which the trace keeps. */
+  get outside(): Tensor[] {
+    return this.inputs.flatMap(({ source }) => (source.from === 'outside' ? [source.tensor] : []));
+  }
+
   /** Let go of the tensors from outside. */
   dispose(): void {
-    for (const { source } of this.inputs) if (source.from === 'outside') source.tensor.dispose();
+    dispose(this.outside);
   }
 }

@@ -1,5 +1,5 @@
 import { Llama } from '@ashlar/models';
-import { jit, moduleState, Rng, setBackend } from '@ashlar/tensor';
+import { jit, moduleState, Rng, setBackend, type Tensor } from '@ashlar/tensor';
 // @ts-expect-error plain JavaScript, which the peers' processes run without a loader
 import { llamaSetting } from '../../../tooling/bench/peers/llama.mjs';
 import { type BenchCase, defineBench } from '../../../tooling/bench/src/define-bench.ts';
@@ -53,8 +53,8 @@ const inference = (targets: string | string[], what: string) => async (): Promis
   model.eval();
   const ids = rng.fork('ids').integers([1, 128], 0, config.vocab_size);
   const handle = attach(model, lora({ r: 8, targetModules: targets }), { rng: rng.fork('adapter') });
-  const pass = jit(() => model.apply(ids, { lastOnly: true }), { state: [moduleState(model)] });
-  const run = (): void => pass().dispose();
+  const pass = jit((ids: Tensor) => model.apply(ids, { lastOnly: true }), { state: [moduleState(model)] });
+  const run = (): void => pass(ids).dispose();
   return {
     name: `a pass of 128 tokens under jit: Llama of 12 x 768, LoRA of rank 8 on ${what}`,
     contestants: {

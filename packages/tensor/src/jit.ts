@@ -19,6 +19,11 @@ export interface JitOptions {
   readonly name?: string;
   /** The most graphs to keep; the one longest unused goes first. Default 32. */
   readonly maxGraphs?: number;
+  /**
+   * Whether what depends on nothing but state that stays the same is kept from call to call, from the second such call on;
+   * rounding may differ between that call and the one before. Default true.
+   */
+  readonly hoist?: boolean;
 }
 
 /** What a function under `jit` has besides being one. */

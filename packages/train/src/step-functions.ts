@@ -75,7 +75,9 @@ export class StepFunctions<B extends Batch> {
       return { loss, grads, weight: weight as unknown as Scalar };
     };
     const parameters = parameterState(optimizer.parameters.values());
-    this.gradients = this.#optional(gradients, jitAsync(gradients, { state: [moduleState(model)], name: 'gradients' }));
+    // Without hoisting, so that a run that goes on from a checkpoint computes the same to the last bit.
+    const traced = jitAsync(gradients, { state: [moduleState(model)], name: 'gradients', hoist: false });
+    this.gradients = this.#optional(gradients, traced);
     this.gradNorm = this.#optional(globalNorm, jitAsync(globalNorm));
     const update = (grads: ReadonlyMap<string, Tensor>): void => optimizer.step(grads);
     this.update = this.#optional(update, jitAsync(update, { state: [parameters, optimizer], name: 'update' }));

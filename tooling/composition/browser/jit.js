@@ -1,7 +1,24 @@
 // Trains a small network in a browser, as it is and as one graph, and prints whether the losses agree.
 import { setExecutionProviders } from '@ashlar/backend-ort';
 import { adamw, Optimizer } from '@ashlar/optim';
-import { crossEntropy, disposeMap, jitAsync, lossAndGrads, memory, moduleState, setBackend } from '@ashlar/tensor';
+import {
+  abs,
+  crossEntropy,
+  disposeMap,
+  exp,
+  jitAsync,
+  lossAndGrads,
+  matMul,
+  max,
+  memory,
+  moduleState,
+  Parameter,
+  parameterState,
+  Rng,
+  setBackend,
+  sub,
+  tidy,
+} from '@ashlar/tensor';
 import { crossEntropyObjective, train } from '@ashlar/train';
 import { batchOf, llama } from './llama.ts';
 
@@ -34,6 +51,28 @@ async function losses(useJit) {
   return result;
 }
 
+/** Whether a function of state that stays, is replaced and stays again computes the same as without jit. */
+async function keeps(name, tolerance) {
+  const rng = new Rng(1);
+  const draw = (i) => rng.fork(i).normal([64, 64], { std: 0.3 });
+  const table = new Parameter({ shape: [64, 64], init: () => draw('table') });
+  const fn = (x) => tidy(() => matMul(x, exp(matMul(table.value, table.value))));
+  const jitted = jitAsync(fn, { state: [parameterState([table])] });
+  let worst = 0;
+  for (const [i, replaced] of [false, false, false, true, false].entries()) {
+    if (replaced) table.assign(draw('another table'));
+    const x = draw(i);
+    const [actual, expected] = [await jitted(x), fn(x)];
+    const error = tidy(() => max(abs(sub(actual, expected))));
+    worst = Math.max(worst, (await error.data())[0]);
+    for (const tensor of [x, actual, expected, error]) tensor.dispose();
+  }
+  jitted.dispose();
+  table.dispose();
+  if (!(worst < tolerance)) throw new Error(`${name}: with what is kept the results differ by ${worst}`);
+  console.log(`${name}: right with what is kept`);
+}
+
 function compare(name, actual, expected, tolerance) {
   const worst = Math.max(...actual.map((loss, i) => Math.abs(loss / expected[i] - 1)));
   if (!(worst < tolerance)) throw new Error(`${name}: ${actual} instead of ${expected}`);
@@ -45,6 +84,7 @@ const before = memory().numTensors;
 const expected = await losses(false);
 setExecutionProviders(['wasm']);
 compare('wasm', await losses(true), expected, 1e-5);
+await keeps('wasm', 1e-3);
 if (memory().numTensors !== before) throw new Error(`${memory().numTensors - before} tensors are left`);
 
 const model = adaptedLlama();
@@ -65,6 +105,7 @@ compare('train', trained, expected, 1e-5);
 if (await navigator.gpu?.requestAdapter()) {
   setExecutionProviders(['webgpu', 'wasm']);
   compare('webgpu', await losses(true), expected, 1e-3);
+  await keeps('webgpu', 1e-3);
 } else {
   console.log('webgpu: no adapter');
 }

@@ -28,8 +28,10 @@ describe.skipIf(chromium === undefined && !required)('in Chromium (skipped witho
     expect(await run('jit')).toEqual([
       'threads: true',
       expect.stringMatching(/^wasm: losses agree/),
+      'wasm: right with what is kept',
       expect.stringMatching(/^train: losses agree/),
       expect.stringMatching(/^webgpu: losses agree/),
+      'webgpu: right with what is kept',
     ]);
   });
 
