@@ -13,6 +13,7 @@ export type GoldenInputs = { [name: string]: GoldenInput };
  */
 export type GoldenOutput =
   | Tensor
+  | Undetermined
   | number
   | string
   | boolean
@@ -21,6 +22,22 @@ export type GoldenOutput =
   | ArrayLike<number>
   | readonly GoldenOutput[]
   | GoldenOutputs;
+/**
+ * A float32 output of which the method leaves some numbers to rounding, so that the reference's are no more right than
+ * others: element `i` is compared with `by[i]` added to the tolerance. The replay names it, and `why`.
+ */
+export class Undetermined {
+  readonly value: Tensor;
+  readonly by: ArrayLike<number>;
+  readonly why: string;
+
+  constructor(value: Tensor, by: ArrayLike<number>, why: string) {
+    this.value = value;
+    this.by = by;
+    this.why = why;
+  }
+}
+
 export type GoldenOutputs = { readonly [name: string]: GoldenOutput };
 
 /**

@@ -1,10 +1,23 @@
 import { dispose, memory, type Tensor, tensor, tensor_util } from '@ashlar/tensor';
 import { compare, type Mismatch, worst } from './compare.ts';
-import type { GoldenFunction, GoldenInput, GoldenInputs, GoldenJson } from './define-golden.ts';
+import {
+  type GoldenFunction,
+  type GoldenInput,
+  type GoldenInputs,
+  type GoldenJson,
+  Undetermined,
+} from './define-golden.ts';
 import { type GoldenCase, isJsonTensor, isRecord, type JsonTensor } from './golden-json.ts';
 
-/** Runs a case on the active backend; returns what is wrong in one line, or nothing if it passes. */
-export async function replay(golden: GoldenCase, call: GoldenFunction): Promise<string | undefined> {
+/**
+ * Runs a case on the active backend; returns what is wrong in one line, or nothing if it passes.
+ * @param note takes what the method leaves open, a line for each such output.
+ */
+export async function replay(
+  golden: GoldenCase,
+  call: GoldenFunction,
+  note: (line: string) => void = () => {},
+): Promise<string | undefined> {
   const inputs = decode(golden.inputs) as GoldenInputs;
   const given = tensorsIn(inputs);
   const before = memory().numTensors;
@@ -13,6 +26,9 @@ export async function replay(golden: GoldenCase, call: GoldenFunction): Promise<
     const owned = [...new Set(tensorsIn(outputs))].filter((output) => !given.includes(output));
     // On a GPU, values can be read at once only after they have been waited for.
     await Promise.all(tensorsIn(outputs).map((output) => output.data()));
+    for (const [name, output] of Object.entries(outputs)) {
+      if (output instanceof Undetermined && openNumbers(output).length > 0) note(openIn(name, output));
+    }
     const mismatches = compare(golden.outputs, outputs, golden.tolerance);
     dispose(owned);
     const leaked = memory().numTensors - before;
@@ -25,6 +41,16 @@ export async function replay(golden: GoldenCase, call: GoldenFunction): Promise<
   } finally {
     dispose(given.filter((input) => !input.isDisposed));
   }
+}
+
+/** By how much those numbers may differ that may at all. */
+function openNumbers({ by }: Undetermined): number[] {
+  return Array.from(by).filter((bound) => bound > 0);
+}
+
+function openIn(name: string, output: Undetermined): string {
+  const open = openNumbers(output);
+  return `${name}: ${open.length} numbers are compared to within ${Math.max(...open)}: ${output.why}`;
 }
 
 function summary(mismatches: readonly Mismatch[]): string {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { add, cast, memory, mul, reshape, type Tensor, tensor, tidy } from '@ashlar/tensor';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { defineGolden, type GoldenEntries } from './define-golden.ts';
+import { defineGolden, type GoldenEntries, Undetermined } from './define-golden.ts';
 import { runGolden, type Totals } from './run.ts';
 
 let folder: string;
@@ -53,6 +53,22 @@ describe('a case', () => {
     expect(await replayAll(twice)).toEqual({ passed: 1, failed: 0, unknown: 0 });
     expect(lines).toEqual([]);
     expect(memory().numTensors).toBe(before);
+  });
+
+  it('may leave numbers open, which is said', async () => {
+    write();
+    const open =
+      (by: number[]) =>
+      async ({ x }: { x: Tensor }) => ({
+        y: new Undetermined(tensor([2.5, 4, 6, 8], x.shape as [number, number]), by, 'anything goes'),
+      });
+    expect(await replayAll(open([0.5, 0, 0, 0]))).toEqual({ passed: 1, failed: 0, unknown: 0 });
+    expect(lines).toEqual(['open toy/f a: y: 1 numbers are compared to within 0.5: anything goes']);
+    for (const by of [[0.4], [0, 0.5, 0.5, 0.5], []]) {
+      lines = [];
+      expect(await replayAll(open(by))).toEqual({ passed: 0, failed: 1, unknown: 0 });
+      expect(lines.at(0)).toMatch(/y\[0, 0\] is 2.5, expected 2/);
+    }
   });
 
   it('may be asynchronous and may return an input', async () => {

@@ -22,7 +22,8 @@ export interface Totals {
 
 /**
  * Replays every golden file under `paths`. A case counts once: it passes if it does so on every backend. Logs a line
- * for each failure and, at the end, one for each method that has functions nobody registered.
+ * for each failure and, at the end, one for each output with numbers that its method leaves open and one for each method
+ * that has functions nobody registered.
  */
 export async function runGolden({ paths, backends, method, entries, log }: RunOptions): Promise<Totals> {
   const files = [...new Set((await Promise.all(paths.map(findGoldenFiles))).flat())];
@@ -38,15 +39,18 @@ export async function runGolden({ paths, backends, method, entries, log }: RunOp
   }
   const wanted = method ? cases.filter((golden) => golden.method === method) : cases;
   const known = wanted.filter((golden) => entries.has(keyOf(golden)));
+  const open = new Set<string>();
   for (const backend of known.length > 0 ? backends : []) {
     await useBackend(backend);
     for (const golden of known) {
-      const problem = await replay(golden, entries.get(keyOf(golden)) as GoldenFunction);
+      const call = entries.get(keyOf(golden)) as GoldenFunction;
+      const problem = await replay(golden, call, (line) => open.add(`open ${keyOf(golden)} ${golden.case}: ${line}`));
       if (!problem) continue;
       failed.add(golden.path);
       log(`FAIL [${backend}] ${keyOf(golden)} ${golden.case}: ${problem} (${golden.path})`);
     }
   }
+  for (const line of open) log(line);
 
   const unknown = wanted.filter((golden) => !entries.has(keyOf(golden)));
   for (const name of new Set(unknown.map((golden) => golden.method))) {
