@@ -90,15 +90,29 @@ export function int64(values: readonly number[]): BigInt64Array {
   return new BigInt64Array(words.buffer);
 }
 
+const LATIN1 = new TextDecoder('latin1');
+
+/** Numbers for JSON so that no two are the same. */
+function exactly(_key: string, value: unknown): unknown {
+  if (typeof value !== 'number') return value;
+  return Object.is(value, -0) ? '-0' : String(value);
+}
+
 /** Collects nodes and constants under fresh names. */
 export class GraphBuilder implements Emitter {
   readonly nodes: Node[] = [];
   readonly initializers: Initializer[] = [];
   readonly #prefix: string;
+  /** What there is already, by all that tells values apart. */
+  readonly #known: Map<string, Value[]> | undefined;
 
-  /** @param prefix of the names, for graphs that will be joined. */
-  constructor(prefix: string = '') {
+  /**
+   * @param options.prefix of the names, for graphs that will be joined.
+   * @param options.merge whether what is the same is in the graph once: nodes of the same inputs, and constants.
+   */
+  constructor({ prefix = '', merge = false }: { prefix?: string; merge?: boolean } = {}) {
     this.#prefix = prefix;
+    this.#known = merge ? new Map() : undefined;
   }
 
   op(op: string, inputs: readonly (Value | null)[], attributes?: Readonly<Record<string, Attribute>>): Value {
@@ -111,9 +125,20 @@ export class GraphBuilder implements Emitter {
     count: number,
     attributes?: Readonly<Record<string, Attribute>>,
   ): Value[] {
-    const outputs = Array.from({ length: count }, (_, i) => `${this.#prefix}n${this.nodes.length}.${i}`);
-    this.nodes.push({ op, domain: DOMAINS[op], inputs: inputs.map((name) => name ?? ''), outputs, attributes });
-    return outputs;
+    const key = (): string => JSON.stringify([op, inputs, count, attributes], exactly);
+    return this.#once(key, () => {
+      const outputs = Array.from({ length: count }, (_, i) => `${this.#prefix}n${this.nodes.length}.${i}`);
+      this.nodes.push({ op, domain: DOMAINS[op], inputs: inputs.map((name) => name ?? ''), outputs, attributes });
+      return outputs;
+    });
+  }
+
+  #once(key: () => string, make: () => Value[]): Value[] {
+    if (this.#known === undefined) return make();
+    const id = key();
+    const known = this.#known.get(id) ?? make();
+    this.#known.set(id, known);
+    return known;
   }
 
   constant(type: 'float32' | 'int32' | 'int64' | 'bool', data: number | readonly number[]): Value {
@@ -124,10 +149,13 @@ export class GraphBuilder implements Emitter {
 
   /** A constant tensor; `data` is copied only when the graph is encoded. */
   initializer(type: ElementType, shape: readonly number[], data: ArrayBufferView): Value {
-    const name = `${this.#prefix}c${this.initializers.length}`;
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    this.initializers.push({ name, type, shape, data: bytes });
-    return name;
+    const key = (): string => `${type}[${shape}]${LATIN1.decode(bytes)}`;
+    return this.#once(key, () => {
+      const name = `${this.#prefix}c${this.initializers.length}`;
+      this.initializers.push({ name, type, shape, data: bytes });
+      return [name];
+    })[0]!;
   }
 
   /** A param as a constant. */

@@ -3,7 +3,7 @@ import { isFixed, type SizeFormula } from './size-formula.ts';
 
 /** Nodes that compute numbers from the sizes that the inputs of a graph turn out to have. */
 export class SizeArithmetic {
-  readonly graph: GraphBuilder = new GraphBuilder('size.');
+  readonly graph: GraphBuilder = new GraphBuilder({ prefix: 'size.' });
   readonly #places: readonly { readonly input: Value; readonly axis: number }[];
   readonly #sizes = new Map<number, Value>();
 

@@ -122,7 +122,8 @@ function sample(
   symbols: readonly Symbol[],
   sizes: readonly number[],
 ): Sample {
-  const trace = new Trace(backend, { feedAll: true });
+  // Samples are told apart node by node, so each has all of them, also where two are the same at its sizes.
+  const trace = new Trace(backend, { feedAll: true, merge: false });
   const tensors = Object.entries(example).map(([input, { shape, dtype }]) => {
     const sized = [...shape];
     symbols.forEach(({ axes }, i) => {

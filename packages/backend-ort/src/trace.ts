@@ -45,11 +45,13 @@ const FED_FROM = 1024;
 export interface TraceOptions {
   /** Whether every tensor from outside is an input of the graph, however small. */
   feedAll?: boolean;
+  /** Whether what is computed twice of the same is in the graph once. */
+  merge?: boolean;
 }
 
 /** The graph that grows while a function runs on stand-ins: tensors with shapes and types and no numbers yet. */
 export class Trace {
-  readonly graph: GraphBuilder = new GraphBuilder();
+  readonly graph: GraphBuilder;
   readonly inputs: GraphInput[] = [];
   /** The results of kernels; other values are on the way to them. */
   readonly made: Map<Value, MadeValue> = new Map();
@@ -62,9 +64,10 @@ export class Trace {
 
   readonly #fedFrom: number;
 
-  constructor(backend: OrtBackend, { feedAll = false }: TraceOptions = {}) {
+  constructor(backend: OrtBackend, { feedAll = false, merge = true }: TraceOptions = {}) {
     this.#backend = backend;
     this.#fedFrom = feedAll ? 0 : FED_FROM;
+    this.graph = new GraphBuilder({ merge });
   }
 
   /** What the stand-ins that nobody has disposed of stand for. */

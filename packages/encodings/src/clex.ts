@@ -14,6 +14,7 @@ import {
   mul,
   noGrad,
   odeSolve,
+  oncePerPass,
   Parameter,
   type PositionEncoding,
   type Rng,
@@ -67,7 +68,7 @@ export interface ClexOptions {
  * `t = min(T, ceil(n / L))`; to train, set `factor` to a drawn whole number and give the model `trainingPositions` for it.
  *
  * In eval mode frequencies are computed once for the weights at hand, and no gradient reaches `up` and `down`; in training
- * (and under `jit`) every layer solves the equation.
+ * the equation is solved once in a step, by `lossAndGrads`.
  *
  * Source: Chen et al., "CLEX: Continuous Length Extrapolation for Large Language Models" (ICLR 2024, arXiv 2310.16450).
  */
@@ -221,7 +222,9 @@ export class Clex extends Module<[readonly number[]]> implements PositionEncodin
     const pairs = this.headDim / 2;
     if (factor === 1) return tensor1d(this.#plain());
     if (this.training || currentTrace() !== undefined) {
-      return tidy(() => reshape(slice(this.frequencies([1, factor]), [1, 0], [1, -1]), [pairs]));
+      return oncePerPass(this, [factor], () =>
+        tidy(() => reshape(slice(this.frequencies([1, factor]), [1, 0], [1, -1]), [pairs])),
+      );
     }
     const [up, down] = [this.up.stored, this.down.stored];
     // Weights are replaced and never written into, so their tensors tell whether they have changed.

@@ -12,6 +12,7 @@ import {
   equal,
   Module,
   mul,
+  oncePerPass,
   type PositionEncoding,
   type Rng,
   reshape,
@@ -93,7 +94,7 @@ export interface SeqPeOptions
  *
  * With `training`, call `sample()` before each step and add `auxiliaryLoss()` to the loss: close positions then have similar
  * vectors, windows out of range look like the trained one, and some steps see the trained window elsewhere. All of a batch
- * is moved alike. Each layer encodes anew while training; `remember` spares evaluation that.
+ * is moved alike. `lossAndGrads` encodes positions once for all layers; `remember` does so for evaluation.
  *
  * Source: "SeqPE: Transformer with Sequential Position Encoding" (2025, arXiv 2506.13277).
  */
@@ -176,10 +177,12 @@ export class SeqPe extends Module<[Tensor]> implements PositionEncoding {
     const { origin } = this;
     const shifts = this.training && origin !== undefined;
     if (shifts) this.#checkInside(values);
-    return tidy(() => {
-      const places = placesOf(values, [values.length / this.#space.axes, this.#space.axes]);
-      return this.encoder.apply(shifts ? add(places, origin.stored) : places, { checked: true });
-    });
+    return oncePerPass(this, [positions], () =>
+      tidy(() => {
+        const places = placesOf(values, [values.length / this.#space.axes, this.#space.axes]);
+        return this.encoder.apply(shifts ? add(places, origin.stored) : places, { checked: true });
+      }),
+    );
   }
 
   /** Draws the next step's shift and samples. Outside of functions under `jit`, before they run. */

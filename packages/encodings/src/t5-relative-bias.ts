@@ -5,6 +5,7 @@ import {
   gather,
   gatherRows,
   Module,
+  oncePerPass,
   Parameter,
   type PositionEncoding,
   type Rng,
@@ -89,6 +90,10 @@ export class T5RelativeBias extends Module<[Tensor, Tensor]> implements Position
   bias(qPositions: Tensor, kPositions: Tensor): Tensor {
     checkPositions('T5RelativeBias', qPositions);
     checkPositions('T5RelativeBias', kPositions);
+    return oncePerPass(this, [qPositions, kPositions], () => this.#bias(qPositions, kPositions));
+  }
+
+  #bias(qPositions: Tensor, kPositions: Tensor): Tensor {
     const queries = wholePositions('T5RelativeBias', qPositions);
     const keys = wholePositions('T5RelativeBias', kPositions);
     const consecutive = [queries, keys].every((positions) => isConsecutive(positions));

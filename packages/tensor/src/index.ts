@@ -22,6 +22,7 @@ export * from './make-folder.ts';
 export * from './module.ts';
 export { nodeModule } from './node-module.ts';
 export { odeSolve } from './ode-solve.ts';
+export { oncePerPass } from './once-per-pass.ts';
 export { batchNorm } from './ops/batch-norm.ts';
 export { type CrossEntropyOptions, crossEntropy } from './ops/cross-entropy.ts';
 export { einsum } from './ops/einsum.ts';

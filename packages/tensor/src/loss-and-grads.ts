@@ -1,5 +1,6 @@
 import { dispose, engine, type Scalar, type Tensor, tidy, zerosLike } from '@tensorflow/tfjs-core';
 import { ShapeError } from './errors.ts';
+import { pass } from './once-per-pass.ts';
 import type { Parameter } from './parameter.ts';
 
 /** Tensors by parameter name: gradients, updates, optimizer moments. */
@@ -20,7 +21,7 @@ export function lossAndGrads(
   const names = [...parameters.keys()];
   const tensors = [...parameters.values()].map((parameter) => parameter.stored);
   const run = (): Scalar => {
-    const value = f();
+    const value = pass(f);
     if (value.rank !== 0) throw new ShapeError(`A loss must be a scalar; this one has shape [${value.shape}].`);
     return value as Scalar;
   };

@@ -63,3 +63,9 @@ export function pauseTape<T>(f: () => T): T {
     recorder[PAUSED_DEPTH] = before;
   }
 }
+
+/** Whether gradients that are being taken see what happens now. */
+export function isRecording(): boolean {
+  const recorder = engine() as unknown as Recorder;
+  return engine().isTapeOn() && recorder.state.gradientDepth > (recorder[PAUSED_DEPTH] ?? 0);
+}
