@@ -39,7 +39,8 @@ export const lightnetGolden = defineGolden({
   'lightnet/lightnet_attention_causal': ({ x, options, params, w }: LayerCase) => {
     const { embed_dim: dim, num_heads: heads, use_lrpe } = options;
     const encoding = use_lrpe ? new MdLrpe({ headDim: dim / heads }) : undefined;
-    const layer = new LightNetAttention({ dim, heads, encoding, rng: new Rng(0) });
+    const gate = 'output_gate.0.weight' in params ? 'pre' : 'none';
+    const layer = new LightNetAttention({ dim, heads, encoding, gate, rng: new Rng(0) });
     loadStateDict(layer, new Map(Object.entries(params)));
     const outputs = tidy(() => {
       const loss = (x: Tensor): Tensor => sum(mul(layer.apply(x), w));

@@ -16,15 +16,21 @@ import {
   tidy,
 } from '@ashlar/tensor';
 import { defineGolden, type GoldenInputs, type GoldenOutputs } from '../../../tooling/golden/src/define-golden.ts';
-import { AttentionRefinement, PositionDecoder, posformerLoss, SymbolDecoder } from '../src/index.ts';
+import { AttentionRefinement, keepSteps, PositionDecoder, posformerLoss, SymbolDecoder } from '../src/index.ts';
 
 type Tensors = Record<string, Tensor>;
+
+/** Of the official vocabulary: `^`, `_` and `{`. */
+const STRUCTURAL = [82, 83, 110];
+
+const integers = (x: Tensor): Tensor => cast(x, 'int32');
 
 interface RefinementCase extends GoldenInputs {
   prev_attn: Tensor;
   curr_attn: Tensor;
   key_padding_mask?: Tensor;
   height: number;
+  tokens?: Tensor;
   keep_step?: Tensor;
   nhead: number;
   params: Tensors;
@@ -33,7 +39,7 @@ interface RefinementCase extends GoldenInputs {
   w: Tensor;
 }
 
-/** Gradients are those of `sum(w out)`. */
+/** Gradients are those of `sum(w out)`. Which steps count follows from the tokens, unless the file says it. */
 function refinement(inputs: RefinementCase, training: boolean): GoldenOutputs {
   const {
     height,
@@ -42,7 +48,8 @@ function refinement(inputs: RefinementCase, training: boolean): GoldenOutputs {
     running_mean,
     running_var,
     key_padding_mask: padding,
-    keep_step: keep,
+    tokens,
+    keep_step,
     w,
   } = inputs;
   const names = Object.keys(params);
@@ -59,9 +66,10 @@ function refinement(inputs: RefinementCase, training: boolean): GoldenOutputs {
   const [rows, steps, cells] = inputs.curr_attn.shape;
   const byHead = (x: Tensor): Tensor => reshape(x, [rows / heads, heads, steps, cells]);
   const out = (previous: Tensor, current: Tensor): Tensor =>
-    tidy(() =>
-      reshape(refine.apply(byHead(previous), byHead(current), { height, padding, keep }), [rows, steps, cells]),
-    );
+    tidy(() => {
+      const keep = keep_step ?? (tokens && keepSteps(integers(tokens), STRUCTURAL));
+      return reshape(refine.apply(byHead(previous), byHead(current), { height, padding, keep }), [rows, steps, cells]);
+    });
   const attentions = [inputs.prev_attn, inputs.curr_attn];
   const parameters = new Map(refine.namedParameters());
   const { grads: dparams, loss } = lossAndGrads(() => sum(mul(out(attentions[0], attentions[1]), w)), parameters);
@@ -106,13 +114,8 @@ const load = <T extends AnyModule>(model: T, { params, buffers }: DecoderCase): 
   return model.eval() as T;
 };
 
-/** Of the official vocabulary: `^`, `_` and `{`. */
-const STRUCTURAL = [82, 83, 110];
-
 const rows = (attention: Tensor): Tensor =>
   tidy(() => reshape(attention, [-1, attention.shape[2] as number, attention.shape[3] as number]));
-
-const integers = (x: Tensor): Tensor => cast(x, 'int32');
 
 export const posformerGolden = defineGolden({
   'posformer/attention_refinement': (inputs: RefinementCase, _, about) =>
