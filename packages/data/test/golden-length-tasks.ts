@@ -19,7 +19,11 @@ const FORMS: Record<string, (fields: Fields, scratchpad?: Scratchpad) => LengthP
     ),
   lego: ({ clauses, query }, scratchpad) =>
     writeProblem('lego', { clauses: clauses as string[], query: query as string }, scratchpad),
-  sort_single: ({ src_seq }, scratchpad) => writeProblem('sort-symbols', { items: src_seq as string[] }, scratchpad),
+  sort_single: ({ src_seq, token_ids }, scratchpad) => {
+    const [items, ids] = [src_seq as string[], token_ids as number[]];
+    const order = [...items.keys()].sort((a, b) => ids[a] - ids[b]).map((i) => items[i]);
+    return writeProblem('sort-symbols', { items, order }, scratchpad);
+  },
   sort_multi: ({ src_seq }, scratchpad) => writeProblem('sort-numbers', { items: src_seq as number[] }, scratchpad),
   copy_replace: ({ src_seq, tgt_seq }) =>
     writeProblem('replace', { source: symbols(src_seq), target: symbols(tgt_seq) }),

@@ -108,7 +108,10 @@ function byDistance(
       if (group === undefined) groups.set(offset, [similarity[i][j]]);
       else group.push(similarity[i][j]);
     }
-    const distances = keys.map((key) => Math.hypot(...key.map((coordinate, axis) => coordinate - query[axis])));
+    // Squared, and so exact: equal distances have equal ranks.
+    const distances = keys.map((key) =>
+      key.reduce((sum, coordinate, axis) => sum + (coordinate - query[axis]) ** 2, 0),
+    );
     if (keys.length > 2) falls.push(-rankCorrelation(distances, similarity[i].slice(0, keys.length)));
   }
   const all = [...groups.values()].flat();

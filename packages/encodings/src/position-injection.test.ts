@@ -1,5 +1,5 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { abs, ConfigError, max, Rng, setBackend, stateDict, sub, type Tensor, tidy } from '@ashlar/tensor';
+import { abs, ConfigError, max, Rng, setBackend, stateDict, sub, type Tensor, tidy, zeros } from '@ashlar/tensor';
 import { expectNoLeak, gradCheck } from '@ashlar/tensor/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { PositionInjection, type PositionInjectionOptions } from './position-injection.ts';
@@ -64,6 +64,13 @@ describe('PositionInjection', () => {
     const q = new Rng(1).normal([1, 4, 3, 8]);
     const [ownQ, ownK] = own.apply(pe);
     expect(own.modulate(q, q, ownQ, ownK)[0].shape).toEqual(q.shape);
+  });
+
+  it('has no bias without projectionBias: no position, no part', () => {
+    const injection = injectionOf({ projectionBias: false });
+    expect([...stateDict(injection).keys()]).toEqual(['pe_qk.weight']);
+    const [pq, pk] = injection.apply(zeros([3, 8]));
+    expect([...pq.dataSync(), ...pk.dataSync()].every((x) => x === 0)).toBe(true);
   });
 
   it('is the same from the same seed', () => {

@@ -31,6 +31,8 @@ export interface PositionInjectionOptions {
   readonly perHead?: boolean;
   /** Of the products in `attn_scalar`. Default 1. */
   readonly scalarScale?: number;
+  /** Whether the projection has a bias `b`; the official ViT ties it to that of queries and keys. Default true. */
+  readonly projectionBias?: boolean;
   readonly rng: Rng;
   /** Of the weight. Default a truncated normal of standard deviation 0.02. */
   readonly init?: Initializer;
@@ -56,9 +58,12 @@ export class PositionInjection extends Module<[Tensor, Tensor?], [Tensor, Tensor
   /** @throws ConfigError for an option out of range, or vectors that do not fit the heads. */
   constructor(options: PositionInjectionOptions) {
     super();
-    const { mode, peDim, heads, kvHeads = heads, perHead = true, scalarScale = 1, rng } = options;
-    const { init = truncNormal_({ std: 0.02 }), headDim = mode === 'attn_scalar' ? Number.NaN : peDim / heads } =
-      options;
+    const { mode, peDim, heads, kvHeads = heads, perHead = true, scalarScale = 1, projectionBias = true } = options;
+    const {
+      init = truncNormal_({ std: 0.02 }),
+      headDim = mode === 'attn_scalar' ? Number.NaN : peDim / heads,
+      rng,
+    } = options;
     const owner = 'PositionInjection';
     checkChoice(owner, 'mode', mode, ['attn_mul', 'attn_add', 'attn_scalar'] as const);
     if (Number.isNaN(headDim)) {
@@ -86,7 +91,8 @@ export class PositionInjection extends Module<[Tensor, Tensor?], [Tensor, Tensor
     this.#width = width;
     this.#scale = scalarScale / Math.sqrt(headDim);
     const [queries, keys] = this.#parts;
-    this.pe_qk = new Linear(peDim, (queries + keys) * width, { init, biasInit: zeros_(), rng: rng.fork('pe_qk') });
+    const linear = { bias: projectionBias, init, biasInit: zeros_(), rng: rng.fork('pe_qk') };
+    this.pe_qk = new Linear(peDim, (queries + keys) * width, linear);
   }
 
   /**

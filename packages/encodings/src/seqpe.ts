@@ -68,7 +68,10 @@ export interface SeqPeTrainingOptions {
 }
 
 export interface SeqPeOptions
-  extends Pick<PositionInjectionOptions, 'kvHeads' | 'headDim' | 'perHead' | 'scalarScale' | 'rng' | 'init'> {
+  extends Pick<
+    PositionInjectionOptions,
+    'kvHeads' | 'headDim' | 'perHead' | 'scalarScale' | 'projectionBias' | 'rng' | 'init'
+  > {
   /** How the model meets the vectors of positions: added to tokens, or see `PositionInjection`. */
   readonly mode: 'input_add' | PositionInjectionOptions['mode'];
   /** The encoder; in mode `'input_add'` its `outDim` is the model's width. */

@@ -122,6 +122,16 @@ describe('SequentialPositionEncoder', () => {
     expect(distance(short.apply(positions), long.apply(positions))).toBeLessThan(1e-5);
   });
 
+  it('acts on the hidden units as it is told', () => {
+    const positions = tensor1d([3, 14]);
+    const [usual, named, other] = [undefined, 'gelu_new', 'relu'].map((activation) =>
+      encoderOf({ activation }).apply(positions),
+    );
+    expect(distance(usual, named)).toBe(0);
+    expect(distance(usual, other)).toBeGreaterThan(1e-3);
+    expect(() => encoderOf({ activation: 'gelu_tanh' })).toThrow(/activation is 'gelu_tanh'; it must be one of/);
+  });
+
   it('drops out in training only, differently each time', () => {
     const encoder = encoderOf({ dropout: 0.5 });
     const run = (): Tensor => encoder.apply(tensor1d([3], 'int32'));

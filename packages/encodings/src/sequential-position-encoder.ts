@@ -1,4 +1,5 @@
 import {
+  activation,
   attend,
   Conv1D,
   Dropout,
@@ -20,7 +21,6 @@ import {
   checkNumber,
   concat,
   expandDims,
-  gelu,
   Module,
   mul,
   Parameter,
@@ -60,6 +60,8 @@ export interface SequentialPositionEncoderOptions extends DigitMaskOptions {
   readonly finalNorm?: boolean;
   /** Divides the result. Default 1. */
   readonly temperature?: number;
+  /** Of the hidden units, by its name in `activationNames` of `@ashlar/nn`. Default `'gelu_new'`. */
+  readonly activation?: string;
   /** Of the norms. Default 1e-5. */
   readonly eps?: number;
   /** On what each sublayer adds. Default 0.1. */
@@ -79,6 +81,7 @@ class Block extends Module<[Tensor, Tensor]> {
   readonly mlp: { readonly c_fc: Conv1D; readonly c_proj: Conv1D };
   readonly dropout: Dropout;
   readonly attn_dropout: Dropout;
+  readonly #activation: (x: Tensor) => Tensor;
   readonly #heads: number;
 
   constructor(options: SequentialPositionEncoderOptions & { readonly heads: number; readonly init: Initializer }) {
@@ -92,6 +95,7 @@ class Block extends Module<[Tensor, Tensor]> {
     this.mlp = { c_fc: conv(dim, 4 * dim, 'c_fc'), c_proj: conv(4 * dim, dim, 'mlp.c_proj') };
     this.dropout = new Dropout(dropout, rng.fork('dropout'));
     this.attn_dropout = new Dropout(attentionDropout, rng.fork('attn_dropout'));
+    this.#activation = activation(options.activation ?? 'gelu_new');
     this.#heads = heads;
   }
 
@@ -100,7 +104,7 @@ class Block extends Module<[Tensor, Tensor]> {
     const [q, k, v] = split(attn.c_attn.apply(this.layernorm_1.apply(x)), 3, 2).map((y) => splitHeads(y, this.#heads));
     const mixed = mergeHeads(attend(q, k, v, { mask, dropout: this.attn_dropout }));
     const y = add(x, dropout.apply(attn.c_proj.apply(mixed)));
-    const hidden = gelu(mlp.c_fc.apply(this.layernorm_2.apply(y)), { approximate: 'tanh' });
+    const hidden = this.#activation(mlp.c_fc.apply(this.layernorm_2.apply(y)));
     return add(y, dropout.apply(mlp.c_proj.apply(hidden)));
   }
 }

@@ -45,6 +45,8 @@ describe('structuralIntegrity', () => {
     ['raster', rasterOrder, 14, 14, 768, 60, [1.956668, 1.49049, 0.12429]],
     ['Gilbert', gilbertOrder, 14, 14, 768, 60, [1.967407, 1.289951, 0.093873]],
     ['Gilbert', gilbertOrder, 8, 8, 64, 12, [1.936912, 1.350204, 0.08518]],
+    // In one direction, where cells 2 and 9 away are as far as those 6 and 7 away.
+    ['raster', rasterOrder, 10, 10, 16, 1, [1.741275, 1.297686, 0.235355]],
     ['raster', rasterOrder, 4, 7, 16, 4, [1.707993, 1.460429, 0.122968]],
   ] as const)(
     'ranks sinusoids in %s order as exact arithmetic does',

@@ -48,7 +48,8 @@ export async function structuralIntegrity(
     for (const [cell, other] of cells.entries()) {
       const down = Math.floor(cell / width) - Math.floor(centre / width);
       const right = (cell % width) - (centre % width);
-      const [distance, similarity] = [Math.hypot(down, right), dot(own, other)];
+      // Not Math.hypot, which may differ in the last digit between cells as far away.
+      const [distance, similarity] = [Math.sqrt(down ** 2 + right ** 2), dot(own, other)];
       const level = Math.round(distance);
       const group = levels.get(level);
       if (group === undefined) levels.set(level, [similarity]);

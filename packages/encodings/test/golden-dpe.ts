@@ -1,6 +1,5 @@
 import { attend } from '@ashlar/nn';
 import {
-  expandDims,
   grads,
   mul,
   type PositionEncoding,
@@ -32,29 +31,41 @@ interface DpeCase extends GoldenInputs {
   rope_pairing?: string;
   k: Tensor;
   v: Tensor;
+  scores?: Tensor;
+  top_k?: number;
 }
 
 const causal = (q: Tensor, k: Tensor, v: Tensor, encoding: PositionEncoding): Tensor =>
   attend(q, k, v, { encoding, causal: true });
 
-function dpeOf(inputs: DpeCase, keyDimensions?: boolean[][]): Dpe {
+const selectedBy = async (scores: Tensor, topK: number): Promise<{ selected: Tensor; pairs: boolean[][] }> => {
+  const pairs = await selectKeyDimensions(scores, topK);
+  return { selected: tensor2d(pairs.map((own) => own.map(Number))), pairs };
+};
+
+/** The encoding, and the pairs that it scales if the case has scores. */
+async function dpeOf(inputs: DpeCase): Promise<{ encoding: Dpe; selected?: Tensor }> {
   const { base, scale_factors: scales, window, dimension_groups: groups, rope_pairing = 'half' } = inputs;
+  const { scores, top_k } = inputs;
   const layout: RotaryLayout = rope_pairing.startsWith('half') ? 'half' : 'interleaved';
-  const headDim = inputs.k.shape[3] as number;
-  return new Dpe({ headDim, base, layout, window, scales, groups, keyDimensions: keyDimensions && [keyDimensions] });
+  const options = { headDim: inputs.k.shape[3] as number, base, layout, window, scales, groups };
+  if (scores === undefined) return { encoding: new Dpe(options) };
+  const { selected, pairs } = await selectedBy(scores, top_k as number);
+  return { encoding: new Dpe({ ...options, keyDimensions: [pairs] }), selected };
 }
 
 type AttentionCase = DpeCase & { q: Tensor; loss_weight: Tensor };
 
 /** Output, gradients of `sum(out * weight)`, and the distances that each scale leads to. */
-function attention(inputs: AttentionCase, encoding: Dpe): GoldenOutputs {
+async function attention(inputs: AttentionCase): Promise<GoldenOutputs> {
   const { q, k, v, loss_weight, window, scale_factors } = inputs;
+  const { encoding, selected } = await dpeOf(inputs);
   const loss = (...all: Tensor[]): Tensor =>
     tidy(() => sum(mul(causal(all[0], all[1], all[2], encoding), loss_weight)));
   const [gradQ, gradK, gradV] = grads(loss)([q, k, v]);
   const length = q.shape[2] as number;
   const places = [...Array(length).keys()];
-  const distances = scale_factors.map((scale): [string, Tensor] => [
+  const distances = [...new Set(scale_factors)].map((scale): [string, Tensor] => [
     `relative_position_scale_${scale}`,
     tensor2d(
       places.map((i) =>
@@ -66,6 +77,7 @@ function attention(inputs: AttentionCase, encoding: Dpe): GoldenOutputs {
     ),
   ]);
   return {
+    selected,
     out: causal(q, k, v, encoding),
     loss: tidy(() => reshape(loss(q, k, v), [1])),
     'grad.q': gradQ,
@@ -76,25 +88,18 @@ function attention(inputs: AttentionCase, encoding: Dpe): GoldenOutputs {
 }
 
 export const dpeGolden = defineGolden({
-  'dpe/attention': (inputs: AttentionCase) => attention(inputs, dpeOf(inputs)),
+  'dpe/attention': attention,
+  'dpe/attention_top_k': attention,
 
-  'dpe/attention_top_k': async (inputs: AttentionCase & { scores: Tensor; top_k: number }) => {
-    const selected = await selectKeyDimensions(inputs.scores, inputs.top_k);
-    return {
-      selected: tensor2d(selected.map((own) => own.map(Number))),
-      ...attention(inputs, dpeOf(inputs, selected)),
-    };
+  'dpe/attention_decode': async (inputs: DpeCase & { q_last: Tensor }) => {
+    const { encoding, selected } = await dpeOf(inputs);
+    return { selected, out: causal(inputs.q_last, inputs.k, inputs.v, encoding) };
   },
 
-  'dpe/attention_decode': (inputs: DpeCase & { q_last: Tensor }) => ({
-    out: causal(inputs.q_last, inputs.k, inputs.v, dpeOf(inputs)),
-  }),
-
   'dpe/key_dimension_scores': async ({ q, k, top_k }: { q: Tensor; k: Tensor; top_k: number }) => {
-    const byHead = (x: Tensor): Tensor => expandDims(transpose(x, [1, 0, 2]), 0);
+    const byHead = (x: Tensor): Tensor => transpose(reshape(x, [-1, ...x.shape.slice(-3)]), [0, 2, 1, 3]);
     const scores = tidy(() => keyDimensionScores(byHead(q), byHead(k)));
-    const selected = await selectKeyDimensions(scores, top_k);
-    return { scores, selected: tensor2d(selected.map((own) => own.map(Number))) };
+    return { scores, selected: (await selectedBy(scores, top_k)).selected };
   },
 
   'dpe/training_free_baselines': (inputs: {

@@ -20,9 +20,10 @@ interface BiasCase extends GoldenInputs {
   grid: [number, number];
   channels: number[];
   activation: 'gelu' | 'relu';
-  batch_norm_training: boolean;
-  batch_norm_eps: number;
+  batch_norm_training?: boolean;
+  batch_norm_eps?: number;
   dim: number;
+  base?: number;
   loss_weight: Tensor;
 }
 
@@ -45,8 +46,8 @@ export const loopeGolden = defineGolden({
     Object.fromEntries(sizes.map((size) => [`order_${size.join('x')}`, tensor2d(gilbertOrder(...size), size)])),
 
   'loope/context_bias': (inputs: BiasCase) => {
-    const { image, patch, grid, channels, activation, dim, loss_weight, batch_norm_eps: eps } = inputs;
-    const loope = new Loope({ grid, dim, patchSize: patch, channels, activation, rng: new Rng(0) });
+    const { image, patch, grid, channels, activation, dim, base, loss_weight, batch_norm_eps: eps } = inputs;
+    const loope = new Loope({ grid, dim, patchSize: patch, channels, activation, base, rng: new Rng(0) });
     replaceModule(loope, 'context.norm', () => new BatchNorm(1, { eps }));
     for (const [path, parameter] of loope.namedParameters()) {
       parameter.assign((inputs[nameOf(path)] as Tensor).clone());
@@ -55,7 +56,7 @@ export const loopeGolden = defineGolden({
       const given = inputs[path.replace('context.norm.', '')] as Tensor | undefined;
       if (given !== undefined) buffer.assign(given.clone());
     }
-    loope.train(inputs.batch_norm_training);
+    loope.train(inputs.batch_norm_training === true);
     const { loss, grads } = lossAndGrads(() => sum(mul(loope.apply(image), loss_weight)), loope.trainableParameters());
     const outputs: GoldenOutputs = {
       context_bias: tidy(() => loope.context?.apply(image) as Tensor),

@@ -70,11 +70,12 @@ function encoder(inputs: GoldenInputs): GoldenOutputs {
     maxDigits: options.max_digits,
     axes: options.data_dim,
     base: (inputs['param.token_of_seqpe_embed.weight'] as Tensor).shape[0],
-    direction: options.causal ? 'causal' : 'bidirectional',
+    direction: options.causal === false ? 'bidirectional' : 'causal',
     maskPadding: options.mask_padding,
     summaryToken: 'param.cls_token_embed' in inputs,
     finalNorm: options.final_norm,
     temperature: options.temperature,
+    activation: (inputs.activation as string | undefined)?.replace('gelu_tanh', 'gelu_new'),
     eps: options.layer_norm_epsilon,
     rng: new Rng(0),
   }).eval();
@@ -166,7 +167,7 @@ function attention(inputs: GoldenInputs): GoldenOutputs {
     pe_multi_head?: boolean;
     scalar_scale?: number;
   };
-  const [dim, peDim] = [x.shape[2] as number, pe.shape[2] as number];
+  const [dim, peDim] = [x.shape.at(-1) as number, pe.shape.at(-1) as number];
   const rng = new Rng(0);
   const bias = (name: string): boolean => `param.${name}.bias` in inputs;
   const injection = new PositionInjection({
@@ -176,6 +177,7 @@ function attention(inputs: GoldenInputs): GoldenOutputs {
     headDim: dim / heads,
     perHead: pe_multi_head,
     scalarScale: scalar_scale,
+    projectionBias: bias('pe_qk'),
     rng,
   });
   const qkv = new Linear(dim, 3 * dim, { bias: bias('qkv'), rng });

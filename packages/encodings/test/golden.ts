@@ -57,21 +57,19 @@ const scalar1 = (x: Tensor): Tensor => reshape(x, [1]);
 
 /** The encoding that an attention case names. */
 function encodingOf(inputs: GoldenInputs): PositionEncoding {
-  const { encoding, heads, head_dim, d_model, base } = inputs as Record<string, number> & { encoding: string };
+  const { encoding, heads, base } = inputs as Record<string, number> & { encoding: string };
+  const [width, dim] = (inputs['param.q.weight'] as Tensor).shape as [number, number];
+  const headDim = width / heads;
+  const { rotary_dim = headDim / 4 } = inputs as { rotary_dim?: number };
   switch (encoding) {
     case 'none':
       return new Nope();
     case 'abs_sinusoid':
-      return new Sinusoidal({ dim: d_model, base });
+      return new Sinusoidal({ dim, base });
     case 'alibi':
       return new Alibi({ heads });
     case 'rotary':
-      return new Rope({
-        headDim: head_dim,
-        base,
-        layout: 'interleaved',
-        fraction: (inputs.rotary_dim as number) / head_dim,
-      });
+      return new Rope({ headDim, base, layout: 'interleaved', fraction: rotary_dim / headDim });
     case 't5_relative_bias': {
       const table = inputs[`param.${BIAS_TABLE}`] as Tensor;
       const t5 = new T5RelativeBias({
@@ -130,7 +128,7 @@ function attention(inputs: GoldenInputs): GoldenOutputs {
 }
 
 /** `[batch, seq, heads, channels]`, all channels rotated. */
-function rotaryInterleaved({ x, offset, base }: { x: Tensor4D; offset: number; base?: number }): GoldenOutputs {
+function rotaryInterleaved({ x, offset = 0, base }: { x: Tensor4D; offset?: number; base?: number }): GoldenOutputs {
   const rope = new Rope({ headDim: x.shape[3], layout: 'interleaved', base });
   return {
     out: tidy(() => {
@@ -207,17 +205,20 @@ function ropeScalingTables(inputs: {
   };
 }
 
+/** Positions in any shape, such as a row of them for each image. */
 function fractionalSinusoid(inputs: {
   positions: Tensor;
   dim: number;
-  base: number;
+  base?: number;
   loss_weight: Tensor;
 }): GoldenOutputs {
   const { positions, dim, base, loss_weight } = inputs;
   return tidy(() => {
-    const loss = (positions: Tensor): Tensor => sum(mul(sinusoidalTable(positions, dim, { base }), loss_weight));
+    const table = (positions: Tensor): Tensor =>
+      reshape(sinusoidalTable(reshape(positions, [-1]), dim, { base }), [...positions.shape, dim]);
+    const loss = (positions: Tensor): Tensor => sum(mul(table(positions), loss_weight));
     return {
-      embedding: sinusoidalTable(positions, dim, { base }),
+      embedding: table(positions),
       loss: scalar1(loss(positions)),
       'grad.positions': grads(loss)([positions])[0],
     };

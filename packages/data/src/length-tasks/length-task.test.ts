@@ -84,6 +84,15 @@ describe('lengthTask', () => {
     }
   });
 
+  it('sorts symbols by the order of the problem, changing places', () => {
+    const items = ['z', 'a', 'q', 'a'];
+    expect(writeProblem('sort-symbols', { items }).answer).toBe('a, a, q, z');
+    const { answer, target } = writeProblem('sort-symbols', { items, order: ['q', 'z', 'a'] }, { output: false });
+    expect(answer).toBe('q, z, a, a');
+    expect(Array.from(target.matchAll(/re \[ (.*?) \]/g), ([, rest]) => rest)).toEqual(['a, z, a', 'a, a', 'a', '']);
+    expect(() => writeProblem('sort-symbols', { items: ['z', '€'] })).toThrow(/"€" is not in the order of symbols/);
+  });
+
   it('asks LEGO about the second half of the chain', () => {
     for (const { prompt } of lengthTask('lego', { minLength: 5, maxLength: 5, count: 40 }, new Rng(5))) {
       const variables = Array.from(prompt.matchAll(/(\w) = /g), ([, name]) => name);

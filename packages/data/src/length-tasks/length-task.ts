@@ -9,7 +9,7 @@ import { type Polynomial, polynomial } from './polynomial.ts';
 import { reverse, reverseCopy, reverseTwice } from './reverse.ts';
 import { scan } from './scan.ts';
 import { type Scratchpad, writeScratchpad } from './scratchpad.ts';
-import { type Sorting, sortNumbers, sortSymbols } from './sorting.ts';
+import { type Sorting, type SymbolSorting, sortNumbers, sortSymbols } from './sorting.ts';
 import type { LengthTask } from './task.ts';
 
 /** What a problem of each task consists of. */
@@ -20,7 +20,7 @@ export interface LengthTaskInstances {
   readonly polynomial: Polynomial;
   readonly lego: Lego;
   readonly 'lego-permuted': Lego;
-  readonly 'sort-symbols': Sorting<string>;
+  readonly 'sort-symbols': SymbolSorting;
   readonly 'sort-numbers': Sorting<number>;
   readonly repeat: Sequences;
   readonly 'repeat-double': Sequences;
