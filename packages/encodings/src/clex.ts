@@ -68,7 +68,8 @@ export interface ClexOptions {
  * `t = min(T, ceil(n / L))`; to train, set `factor` to a drawn whole number and give the model `trainingPositions` for it.
  *
  * In eval mode frequencies are computed once for the weights at hand, and no gradient reaches `up` and `down`; in training
- * the equation is solved once in a step, by `lossAndGrads`.
+ * the equation is solved once in a step, by `lossAndGrads`. A model that decodes token by token beyond `L` has computed
+ * earlier tokens at smaller scales (and with `logScale` at other sharpness) than a pass of the whole sequence does.
  *
  * Source: Chen et al., "CLEX: Continuous Length Extrapolation for Large Language Models" (ICLR 2024, arXiv 2310.16450).
  */
@@ -221,7 +222,9 @@ export class Clex extends Module<[readonly number[]]> implements PositionEncodin
   #frequenciesAt(factor: number): Tensor {
     const pairs = this.headDim / 2;
     if (factor === 1) return tensor1d(this.#plain());
-    if (this.training || currentTrace() !== undefined) {
+    // A parametrization changes weights that stay as they are stored.
+    const parametrized = [this.up, this.down].some(({ parametrizations }) => parametrizations.length > 0);
+    if (this.training || parametrized || currentTrace() !== undefined) {
       return oncePerPass(this, [factor], () =>
         tidy(() => reshape(slice(this.frequencies([1, factor]), [1, 0], [1, -1]), [pairs])),
       );

@@ -1,7 +1,10 @@
 import '@ashlar/backend-ort';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Loope, MdLrpe, Rope, SeqPe, type SeqPeOptions, Sinusoidal2d } from '@ashlar/encodings';
 import { LayerNorm, Linear, normal_, TransformerBlock } from '@ashlar/nn';
-import { type AdapterHandle, attach, lora, type Method, sara, svfit } from '@ashlar/peft';
+import { type AdapterHandle, attach, loadAdapter, lora, type Method, sara, svfit } from '@ashlar/peft';
 import {
   abs,
   add,
@@ -23,7 +26,7 @@ import {
   tensor2d,
   tidy,
 } from '@ashlar/tensor';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const [DIM, HEADS, PATCH] = [16, 2, 6];
 const HEAD_DIM = DIM / HEADS;
@@ -100,7 +103,12 @@ const ADAPTERS: Record<string, Method<AdapterHandle>> = {
   SaRA: sara({ fraction: 0.1 }),
 };
 
-beforeAll(() => setBackend('ort'));
+let folder: string;
+beforeAll(async () => {
+  await setBackend('ort');
+  folder = await mkdtemp(join(tmpdir(), 'patches-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
 
 const distance = (a: Tensor, b: Tensor): number => tidy(() => max(abs(sub(a, b))).dataSync()[0]);
 
@@ -109,7 +117,7 @@ describe('patches of pictures and volumes', () => {
     ENCODINGS.flatMap(([encoding, axes, make]) =>
       Object.keys(ADAPTERS).map((adapter) => ({ encoding, axes, make, adapter })),
     ),
-  )('$encoding with $adapter', ({ axes, make, adapter }) => {
+  )('$encoding with $adapter', async ({ encoding, axes, make, adapter }) => {
     const before = memory().numTensors;
     const model = new PatchModel(make(), axes).eval();
     const patches = rng.fork('x').normal([2, GRIDS[axes].reduce<number>((count, size) => count * size, 1), PATCH]);
@@ -139,11 +147,17 @@ describe('patches of pictures and volumes', () => {
     const merged = model.apply(patches);
     expect(distance(merged, adapted)).toBeLessThan(2e-3);
     handle.unmerge();
+    const dir = join(folder, `${encoding}-${adapter}`);
+    await handle.save(dir);
     handle.unload();
     const unloaded = model.apply(patches);
     expect(distance(unloaded, plain)).toBeLessThan(2e-3);
+    const again = await loadAdapter(model, dir);
+    const loaded = model.apply(patches);
+    expect(distance(loaded, adapted)).toBeLessThan(2e-3);
+    again.unload();
 
-    for (const own of [patches, plain, start, loss, adapted, traced, merged, unloaded]) own.dispose();
+    for (const own of [patches, plain, start, loss, adapted, traced, merged, unloaded, loaded]) own.dispose();
     disposeMap(grads);
     model.dispose();
     expect(memory().numTensors).toBe(before);
