@@ -30,9 +30,18 @@ const BAD_LLAMA: Cases = [
   ['max_position_embeddings', ...COUNTS],
   ['hidden_act', 'none', 'toString', 1, ['silu']],
   ['rms_norm_eps', 0, -1e-6, '1e-6', true],
-  ['rope_theta', 0, '10000', -5],
-  ['rope_scaling', 'linear', 3, [], { rope_type: 5 }, { factor: '4' }, { rope_type: 'yarn', factor: {} }],
-  ['rope_parameters', 'linear', 3, [], { rope_theta: '4' }],
+  ['rope_theta', 0, '10000', -5, 1],
+  [
+    'rope_scaling',
+    ...['linear', 3, [], { rope_type: 5 }, { factor: '4' }, { rope_type: 'yarn', factor: {} }],
+    ...[{ factor: 4 }, { type: 'linear' }, { type: 'dynamic', factor: null }, { rope_type: 'llama3', factor: 8 }],
+    ...[
+      { type: 'mrope', mrope_section: [1, 2, 1] },
+      { type: 'longrope', short_factor: [1], long_factor: [2] },
+    ],
+    ...[{ type: 'linear', factor: 4, rope_theta: 1 }],
+  ],
+  ['rope_parameters', 'linear', 3, [], { rope_theta: '4' }, { rope_theta: -1 }],
   ['attention_bias', 'false', 0],
   ['attention_dropout', 1, -0.1, '0'],
   ['mlp_bias', 'false', 1],
@@ -92,7 +101,7 @@ describe.each([
     const known = cases.map(([field]) => field);
     const scaling = fc.dictionary(
       fc.constantFrom('rope_type', 'type', 'factor', 'rope_theta', 'beta_fast', 'low_freq_factor', 'truncate'),
-      fc.oneof(fc.constantFrom('linear', 'llama3', 'yarn', 'dynamic', 'ntk_by_parts'), fc.jsonValue()),
+      fc.oneof(fc.constantFrom('linear', 'llama3', 'yarn', 'dynamic', 'ntk_by_parts', 4), fc.jsonValue()),
     );
     const value = fc.oneof(fc.jsonValue(), fc.integer(), fc.integer({ min: 1, max: 2 ** 24 }), scaling);
     const changes = fc.dictionary(fc.constantFrom(...known), value, { minKeys: 1, maxKeys: 4 });
@@ -127,6 +136,32 @@ it('a config of the largest sizes costs nothing until its weights are read', () 
   create({ ...GPT2, vocab_size: largest, n_embd: largest, n_positions: largest, n_head: 1, n_inner: largest });
   const { arrayBuffers, heapUsed } = process.memoryUsage();
   expect(arrayBuffers + heapUsed - started.arrayBuffers - started.heapUsed).toBeLessThan(64e6);
+});
+
+it('reads rope_scaling, else rope_parameters, as transformers 5.24 does', () => {
+  const { rope_theta: _, ...rest } = LLAMA;
+  const linear = { type: 'linear', factor: 4 };
+  const of = (fields: object): unknown => {
+    const { rope_theta, rope_scaling } = llamaConfig({ ...rest, ...fields });
+    return [rope_theta, rope_scaling];
+  };
+  expect(of({ rope_parameters: { ...linear, rope_theta: 5e5 } })).toEqual([5e5, linear]);
+  expect(of({ rope_theta: 70, rope_parameters: {}, rope_scaling: linear })).toEqual([70, linear]);
+  expect(of({ rope_parameters: { rope_theta: 5e3 }, rope_scaling: linear })).toEqual([1e4, linear]);
+  expect(of({ rope_parameters: { rope_type: 'default', rope_theta: 5e3 }, rope_scaling: linear })).toEqual([
+    1e4,
+    linear,
+  ]);
+  expect(of({ rope_theta: 3, rope_scaling: { ...linear, rope_theta: 5e5 } })).toEqual([5e5, linear]);
+  expect(of({ rope_scaling: {}, rope_parameters: { ...linear, rope_theta: null } })).toEqual([1e4, linear]);
+  expect(of({ rope_parameters: { rope_theta: 5e5 }, rope_scaling: null })).toEqual([5e5, null]);
+});
+
+it('takes an encoding in place of a scaling that it does not support', () => {
+  const longrope = { ...LLAMA, rope_scaling: { rope_type: 'longrope', short_factor: [1], long_factor: [2] } };
+  expect(() => create(longrope)).toThrow(/"longrope", which is not supported; it may be default, linear/);
+  const { config } = createModel(longrope, { rng: new Rng(0), encoding: {} });
+  expect(config).toMatchObject({ rope_scaling: longrope.rope_scaling });
 });
 
 it('fills in the defaults of transformers', () => {

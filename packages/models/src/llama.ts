@@ -47,7 +47,7 @@ export interface LlamaConfig extends CausalLMConfig {
   readonly hidden_act: string;
   readonly rms_norm_eps: number;
   readonly rope_theta: number;
-  /** A newer config's `rope_parameters` is taken apart into `rope_theta` and this. */
+  /** Or what a newer config has in `rope_parameters`; a base in either goes to `rope_theta`. */
   readonly rope_scaling: RopeScaling | null;
   readonly attention_bias: boolean;
   readonly attention_dropout: number;
@@ -96,21 +96,21 @@ export function llamaConfig(json: unknown, source?: string): LlamaConfig {
   };
 }
 
-/** From either form: `rope_theta` beside `rope_scaling`, or the newer `rope_parameters`, which holds the base too. */
+/** From `rope_scaling` or, where it is empty, the newer `rope_parameters`; either may hold the base. As in transformers. */
 function ropeFields(read: ConfigReader): Pick<LlamaConfig, 'rope_theta' | 'rope_scaling'> {
-  const theta = read.positive('rope_theta', 10000);
-  const parameters = read.record('rope_parameters');
-  if (parameters === undefined)
-    return { rope_theta: theta, rope_scaling: (read.record('rope_scaling') as RopeScaling | undefined) ?? null };
-  const { rope_theta = theta, ...scaling } = parameters;
-  if (typeof rope_theta !== 'number') throw read.refuse('rope_parameters.rope_theta', rope_theta, 'a number');
-  const scaled = (scaling.rope_type ?? 'default') !== 'default';
-  return { rope_theta, rope_scaling: scaled ? scaling : null };
+  const name = read.record('rope_scaling') === undefined ? 'rope_parameters' : 'rope_scaling';
+  const { rope_theta: own, ...scaling } = read.record(name) ?? {};
+  const rope_theta = own ?? read.positive('rope_theta', 10000);
+  if (typeof rope_theta !== 'number' || !(rope_theta > 1)) {
+    throw read.refuse(own == null ? 'rope_theta' : `${name}.rope_theta`, rope_theta, 'a number above 1');
+  }
+  return { rope_theta, rope_scaling: Object.keys(scaling).length > 0 ? scaling : null };
 }
 
 function rope(config: LlamaConfig, source: string | undefined): PositionEncoding {
   try {
-    return ropeFromConfig(config);
+    // A Llama turns every channel: transformers looks at no partial_rotary_factor here.
+    return ropeFromConfig(config, { fraction: 1 });
   } catch (error) {
     if (source === undefined || !(error instanceof AshlarError)) throw error;
     throw new FormatError(`${source}: ${error.message}`, { cause: error });
