@@ -1,6 +1,17 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { MdTpe, Rope } from '@ashlar/encodings';
-import { AshlarError, ConfigError, FormatError, memory, type PositionEncoding, Rng, setBackend } from '@ashlar/tensor';
+import { LearnedAbsolute, MdTpe, Rope, SeqPe, Sinusoidal } from '@ashlar/encodings';
+import {
+  AshlarError,
+  ConfigError,
+  FormatError,
+  memory,
+  type PositionEncoding,
+  Rng,
+  ShapeError,
+  setBackend,
+  tensor2d,
+  zeros,
+} from '@ashlar/tensor';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { gpt2Config } from './gpt2.ts';
@@ -202,4 +213,26 @@ it.each([LLAMA, GPT2])('refuses what is no position encoding ($model_type)', (co
     expect(make).toThrow(problem as string);
   }
   expect(() => createModel(config, { rng, encoding: {} })).not.toThrow();
+});
+
+it.each([LLAMA, GPT2])('refuses what an encoding adds to tokens of another width ($model_type)', (config) => {
+  const rng = new Rng(0);
+  const seqpe = { encoder: { dim: 16, heads: 2 }, mode: 'input_add' as const, maxPosition: 16, rng };
+  for (const encoding of [
+    new Sinusoidal({ dim: 16 }),
+    new LearnedAbsolute({ maxPositions: 8, dim: 16, rng }),
+    new LearnedAbsolute({ maxPositions: 8, dim: 1, rng }),
+    new SeqPe(seqpe),
+    { embed: () => zeros([32]) },
+    { embed: () => zeros([1, 32]) },
+  ]) {
+    const model = createModel(config, { rng, encoding });
+    const before = memory().numTensors;
+    const ids = tensor2d([[1, 2, 3]], [1, 3], 'int32');
+    expect(() => model.apply(ids)).toThrow(ShapeError);
+    expect(() => model.apply(ids)).toThrow(/its encoding adds \[[\d,]+\] to tokens \[seq, width\] of \[3,32\]/);
+    ids.dispose();
+    model.dispose();
+    expect(memory().numTensors).toBeLessThanOrEqual(before);
+  }
 });

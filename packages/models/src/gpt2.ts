@@ -17,6 +17,7 @@ import {
   CausalLM,
   type CausalLMConfig,
   type CausalLMInput,
+  embedPositions,
   lastToken,
   type ModelOptions,
   type Pass,
@@ -186,9 +187,8 @@ class Gpt2Model extends Module<[Tensor, Pass]> {
   }
 
   override forward(ids: Tensor, pass: Pass): Tensor {
-    const tokens = this.wte.apply(ids);
-    const embedded = (this.wpe ?? this.encoding)?.embed?.(pass.positions);
-    let x = this.drop.apply(embedded === undefined ? tokens : add(tokens, embedded));
+    const encoding = (this.wpe ?? this.encoding) as PositionEncoding;
+    let x = this.drop.apply(embedPositions('Gpt2', this.wte.apply(ids), encoding, pass.positions));
     for (const block of this.h) x = block.apply(x, pass);
     return this.ln_f.apply(x);
   }

@@ -18,6 +18,7 @@ import {
   CausalLM,
   type CausalLMConfig,
   type CausalLMInput,
+  embedPositions,
   lastToken,
   type ModelOptions,
   type Pass,
@@ -204,9 +205,7 @@ class LlamaModel extends Module<[Tensor, Pass]> {
   }
 
   override forward(ids: Tensor, pass: Pass): Tensor {
-    const tokens = this.embed_tokens.apply(ids);
-    const embedded = this.encoding.embed?.(pass.positions);
-    let x = embedded === undefined ? tokens : add(tokens, embedded);
+    let x = embedPositions('Llama', this.embed_tokens.apply(ids), this.encoding, pass.positions);
     for (const layer of this.layers) x = layer.apply(x, pass);
     return this.norm.apply(x);
   }
