@@ -1,4 +1,4 @@
-import { ConfigError } from '@ashlar/tensor';
+import { ConfigError, ShapeError } from '@ashlar/tensor';
 import { describe, expect, it } from 'vitest';
 import { type RopeScaling, ropeFrequencies } from './rope-scaling.ts';
 
@@ -78,16 +78,110 @@ describe('ropeFrequencies', () => {
     }
   });
 
-  it('refuses what it cannot do', () => {
-    const of = (scaling: RopeScaling, maxPositions?: number) => () =>
-      ropeFrequencies({ dim: 8, base: 10000, scaling, maxPositions });
-    expect(of({ rope_type: 'linear', factor: 0.5 })).toThrow(ConfigError);
-    expect(of({ rope_type: 'linear', factor: 0.5 })).toThrow(/factor is 0.5; it must be at least 1/);
-    expect(of({ rope_type: 'lama3' })).toThrow(/Closest: llama3/);
-    expect(of({ rope_type: 'toString' })).toThrow(/'toString'/);
-    expect(of({ rope_type: 'yarn', factor: 2 })).toThrow(/original_max_position_embeddings \(or maxPositions\)/);
-    expect(of({ rope_type: 'llama3', factor: 2, low_freq_factor: 4, high_freq_factor: 4 }, 64)).toThrow(
-      /high_freq_factor/,
+  it('grows beyond maxPositions, whatever the length before YaRN, as transformers does', () => {
+    const of = (scaling: RopeScaling, length: number, maxPositions?: number): number[] => [
+      ...ropeFrequencies({ dim: 8, base: 10000, maxPositions, length, scaling }).inverseFrequencies,
+    ];
+    const dynamic = { rope_type: 'dynamic', factor: 4 };
+    const known = { ...dynamic, original_max_position_embeddings: 32 };
+    for (const length of [32, 100, 512]) {
+      expect(of(known, length, 128)).toEqual(of(dynamic, length, 128));
+      expect(of(known, length)).toEqual(of(dynamic, length, 32));
+    }
+    const base = 10000 * ((4 * 512) / 128 - 3) ** (8 / 6);
+    expectFrequencies(Float32Array.from(of(known, 512, 128)), { 1: base ** -0.25, 3: base ** -0.75 });
+  });
+
+  it('takes null as absent, and 0 for a beta, a mscale', () => {
+    const yarn = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 64 };
+    const of = (scaling: RopeScaling | null): unknown => ropeFrequencies({ dim: 16, base: 10000, scaling });
+    const absent = {
+      rope_type: null,
+      type: 'yarn',
+      attention_factor: null,
+      beta_fast: null,
+      beta_slow: null,
+      mscale: null,
+      mscale_all_dim: null,
+      truncate: null,
+      low_freq_factor: null,
+      high_freq_factor: null,
+    };
+    expect(of({ ...yarn, ...absent })).toEqual(of(yarn));
+    expect(of({ ...yarn, beta_fast: 0, beta_slow: 0, mscale: 0, mscale_all_dim: 0 })).toEqual(of(yarn));
+    expect(of({ ...yarn, beta_fast: 31 })).not.toEqual(of({ ...yarn, beta_fast: 2 }));
+    for (const none of [null, {}, { rope_type: 'default', factor: 4 }, { original_max_position_embeddings: 64 }]) {
+      expect(of(none)).toEqual(ropeFrequencies({ dim: 16, base: 10000 }));
+    }
+  });
+
+  it.each([
+    ['linear', 'factor'],
+    ['ntk', 'factor'],
+    ['dynamic', 'factor'],
+    ['ntk_by_parts', 'factor'],
+    ['yarn', 'factor'],
+    ['llama3', 'factor'],
+    ['llama3', 'low_freq_factor'],
+    ['llama3', 'high_freq_factor'],
+  ])('refuses %s without %s', (rope_type, field) => {
+    const whole = { rope_type, factor: 4, low_freq_factor: 1, high_freq_factor: 4 };
+    for (const value of [undefined, null]) {
+      const make = (): unknown =>
+        ropeFrequencies({ dim: 8, base: 10000, maxPositions: 64, scaling: { ...whole, [field]: value } });
+      expect(make).toThrow(ConfigError);
+      expect(make).toThrow(`rope_scaling.${field} is ${value}; ${rope_type} needs it`);
+    }
+  });
+
+  it.each<[string, ...unknown[]]>([
+    ['factor', 0.5, 0, -1, Number.NaN, Number.POSITIVE_INFINITY, '4', true, {}],
+    ['original_max_position_embeddings', 0, -5, 2.5, Number.NaN, '64'],
+    ['attention_factor', -1, 0, true, 'x', Number.NaN],
+    ['mscale', -8, '1', Number.NaN],
+    ['mscale_all_dim', -8, true],
+    ['beta_fast', -3, 'x', true, Number.NaN],
+    ['beta_slow', -1, 'x', Number.POSITIVE_INFINITY],
+    ['low_freq_factor', 0, -1, 'a', true],
+    ['high_freq_factor', 0, 1, 'b', Number.NaN],
+    ['truncate', 0, 1, 'no'],
+    ['rope_type', 5, true, {}, ['linear'], 'toString', 'lama3', 'longrope', 'mrope'],
+  ])('refuses a wrong %s', (field, ...values) => {
+    const good = { rope_type: 'llama3', factor: 4, low_freq_factor: 1, high_freq_factor: 4 };
+    for (const value of values) {
+      const make = (): unknown =>
+        ropeFrequencies({ dim: 8, base: 10000, maxPositions: 64, scaling: { ...good, [field]: value } });
+      expect(make).toThrow(ConfigError);
+      expect(make).toThrow(new RegExp(`^rope_scaling[.:] ?${field}.* is `));
+    }
+  });
+
+  it('says which types it supports, and refuses fields without a type and what is no object', () => {
+    const of = (scaling: unknown) => (): unknown =>
+      ropeFrequencies({ dim: 8, base: 10000, scaling: scaling as RopeScaling });
+    expect(of({ type: 'longrope', short_factor: [1], long_factor: [2] })).toThrow(
+      'rope_scaling.rope_type is "longrope", which is not supported; it may be default, linear, ntk, dynamic, ' +
+        'ntk_by_parts, yarn, dynamic_yarn, llama3.',
     );
+    expect(of({ factor: 4 })).toThrow('rope_scaling.rope_type is undefined, but factor is 4; give the type');
+    expect(of({ type: null, beta_fast: 4 })).toThrow('rope_scaling.rope_type is null, but beta_fast is 4');
+    for (const scaling of ['linear', 4, true, ['linear'], () => 4]) {
+      expect(of(scaling)).toThrow(ConfigError);
+      expect(of(scaling)).toThrow(/^rope_scaling is .*; it must be an object/);
+    }
+    for (const rope_type of ['dynamic', 'yarn', 'ntk_by_parts', 'dynamic_yarn']) {
+      expect(of({ rope_type, factor: 2 })).toThrow(/original_max_position_embeddings \(or maxPositions\)/);
+    }
+  });
+
+  it('refuses sizes, bases and lengths out of range', () => {
+    const of = (options: object) => (): unknown => ropeFrequencies({ dim: 8, base: 10000, ...options });
+    for (const dim of [7, 0, -2, 2.5, Number.NaN, 1e9, '8']) expect(of({ dim })).toThrow(/dim is/);
+    expect(of({ dim: 7 })).toThrow(ShapeError);
+    for (const base of [-1, 0, 1, Number.NaN, '10']) expect(of({ base })).toThrow(/base is/);
+    for (const length of [-1, Number.NaN, Number.POSITIVE_INFINITY, '8']) expect(of({ length })).toThrow(/length is/);
+    for (const maxPositions of [-1, 0, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '8']) {
+      expect(of({ maxPositions })).toThrow(/maxPositions is/);
+    }
   });
 });

@@ -1,8 +1,9 @@
-import { ConfigError, checkNumber, closestNames } from '@ashlar/tensor';
+import { ConfigError, checkChoice, checkNumber, type NumberRange, quote, ShapeError } from '@ashlar/tensor';
 
 /**
  * How RoPE's frequencies change to reach beyond the trained length: the fields of Hugging Face's `rope_scaling`
  * (`rope_parameters` in newer configs), under their names there, so that a published `config.json` can be passed as it is.
+ * A field that is null is as absent; others than these are ignored.
  */
 export interface RopeScaling {
   /**
@@ -15,34 +16,51 @@ export interface RopeScaling {
    * - `dynamic_yarn`: YaRN with the sequence's length by the trained one as its factor.
    * - `llama3`: Llama 3.1's blend by wavelength (Grattafiori et al. 2024, arXiv 2407.21783).
    */
-  readonly rope_type?: string;
+  readonly rope_type?: string | null;
   /** The older name of `rope_type`. */
-  readonly type?: string;
-  /** At least 1. */
-  readonly factor?: number;
-  /** Default: the encoding's `maxPositions`. */
-  readonly original_max_position_embeddings?: number;
+  readonly type?: string | null;
+  /** At least 1. All types but `default` and `dynamic_yarn` need it. */
+  readonly factor?: number | null;
+  /** Default: the encoding's `maxPositions`, which `dynamic` takes in any case, as transformers does. */
+  readonly original_max_position_embeddings?: number | null;
   /** yarn: what cosines and sines are multiplied by; default from `factor`, `mscale` and `mscale_all_dim`. */
-  readonly attention_factor?: number;
-  readonly mscale?: number;
-  readonly mscale_all_dim?: number;
-  /** yarn: pairs that turn more often than this within the trained length stay as they are. Default 32. */
-  readonly beta_fast?: number;
-  /** yarn: pairs that turn less often than this are interpolated. Default 1. */
-  readonly beta_slow?: number;
+  readonly attention_factor?: number | null;
+  readonly mscale?: number | null;
+  readonly mscale_all_dim?: number | null;
+  /** yarn: pairs that turn more often than this within the trained length stay as they are. Default, also for 0, 32. */
+  readonly beta_fast?: number | null;
+  /** yarn: pairs that turn less often than this are interpolated. Default, also for 0, 1. */
+  readonly beta_slow?: number | null;
   /** yarn: whether the ends of the blend are rounded to whole pairs. Default true. */
-  readonly truncate?: boolean;
-  /** llama3: wavelengths above the trained length by this are interpolated. */
-  readonly low_freq_factor?: number;
-  /** llama3: wavelengths below the trained length by this stay as they are. */
-  readonly high_freq_factor?: number;
+  readonly truncate?: boolean | null;
+  /** llama3, which needs it: wavelengths above the trained length by this are interpolated. */
+  readonly low_freq_factor?: number | null;
+  /** llama3, which needs it: wavelengths below the trained length by this stay as they are. */
+  readonly high_freq_factor?: number | null;
 }
+
+/** More channels than any head has: a stranger's config asks for no gigabytes. */
+export const MAX_CHANNELS = 2 ** 16;
 
 /** Radians per position of each pair of channels, and what cosines and sines are multiplied by. */
 export interface RopeFrequencies {
   readonly inverseFrequencies: Float32Array;
   readonly attentionFactor: number;
 }
+
+const RANGES = {
+  factor: { min: 1 },
+  original_max_position_embeddings: { min: 1, integer: true },
+  attention_factor: { above: 0 },
+  mscale: { min: 0 },
+  mscale_all_dim: { min: 0 },
+  beta_fast: { min: 0 },
+  beta_slow: { min: 0 },
+  low_freq_factor: { above: 0 },
+  high_freq_factor: { above: 0 },
+} satisfies Readonly<Record<string, NumberRange>>;
+
+type Field = keyof typeof RANGES;
 
 interface Setting {
   readonly dim: number;
@@ -53,7 +71,8 @@ interface Setting {
   readonly factor: number;
   /** Length of the sequence at hand. */
   readonly length: number;
-  readonly scaling: RopeScaling;
+  readonly fields: Partial<Record<Field, number>>;
+  readonly truncate: boolean;
 }
 
 type Rule = (setting: Setting) => { readonly frequencies: number[]; readonly attentionFactor?: number };
@@ -79,9 +98,9 @@ const RULES: Readonly<Record<string, Rule>> = {
     return { frequencies: blend(plain(dim, base), blended, correctionRamp(16, 2, dim, base, original)) };
   },
 
-  yarn: ({ dim, base, factor, original, scaling }) => {
-    const { beta_fast = 32, beta_slow = 1, truncate = true, mscale, mscale_all_dim } = scaling;
-    const ramp = correctionRamp(beta_fast, beta_slow, dim, base, original, truncate);
+  yarn: ({ dim, base, factor, original, fields, truncate }) => {
+    const { beta_fast, beta_slow, mscale, mscale_all_dim } = fields;
+    const ramp = correctionRamp(beta_fast || 32, beta_slow || 1, dim, base, original, truncate);
     const temperature = (scale = 1): number => (factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1);
     return {
       frequencies: blend(
@@ -90,20 +109,18 @@ const RULES: Readonly<Record<string, Rule>> = {
         ramp,
       ),
       attentionFactor:
-        scaling.attention_factor ??
+        fields.attention_factor ??
         (mscale && mscale_all_dim ? temperature(mscale) / temperature(mscale_all_dim) : temperature()),
     };
   },
 
   dynamic_yarn: (setting) => RULES.yarn({ ...setting, factor: Math.max(1, setting.length / setting.original) }),
 
-  llama3: ({ dim, base, factor, original, scaling }) => {
-    const { low_freq_factor = 1, high_freq_factor = 4 } = scaling;
-    if (!(high_freq_factor > low_freq_factor)) {
-      throw new ConfigError(
-        `RoPE scaling: high_freq_factor is ${high_freq_factor}; it must be above low_freq_factor, ${low_freq_factor}.`,
-      );
-    }
+  llama3: ({ dim, base, factor, original, fields }) => {
+    const { low_freq_factor, high_freq_factor } = fields as Record<Field, number>;
+    checkNumber('rope_scaling.high_freq_factor (with this low_freq_factor)', high_freq_factor, {
+      above: low_freq_factor,
+    });
     const ramp = plain(dim, base).map((f) => {
       const turns = (original * f) / (2 * Math.PI);
       return 1 - clamp01((turns - low_freq_factor) / (high_freq_factor - low_freq_factor));
@@ -118,9 +135,18 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
 };
 
+const REQUIRED: Readonly<Record<string, readonly Field[]>> = {
+  linear: ['factor'],
+  ntk: ['factor'],
+  dynamic: ['factor'],
+  ntk_by_parts: ['factor'],
+  yarn: ['factor'],
+  llama3: ['factor', 'low_freq_factor', 'high_freq_factor'],
+};
+
 /** Whether the frequencies depend on the length of the sequence. */
-export function growsWithLength(scaling: RopeScaling): boolean {
-  return ['dynamic', 'dynamic_yarn'].includes(ropeType(scaling));
+export function growsWithLength(scaling: RopeScaling | null | undefined): boolean {
+  return ['dynamic', 'dynamic_yarn'].includes(ropeType(scaling ?? {}));
 }
 
 /**
@@ -128,45 +154,83 @@ export function growsWithLength(scaling: RopeScaling): boolean {
  * @param options.dim the number of rotated channels, even.
  * @param options.maxPositions the trained length, where `scaling` does not give it.
  * @param options.length the length of the sequence, for the dynamic rules. Default the trained length.
- * @throws ConfigError for an unknown type or a field out of range.
+ * @throws ConfigError for an unknown type, a field that it lacks or one out of range; ShapeError for an odd `dim`.
  */
 export function ropeFrequencies(options: {
   readonly dim: number;
   readonly base: number;
-  readonly scaling?: RopeScaling;
-  readonly maxPositions?: number;
+  readonly scaling?: RopeScaling | null;
+  readonly maxPositions?: number | null;
   readonly length?: number;
 }): RopeFrequencies {
-  const { dim, base, scaling = {}, maxPositions } = options;
+  const { dim, base, maxPositions, length } = options;
+  const owner = 'ropeFrequencies';
+  checkNumber(`${owner}: dim`, dim, { integer: true, min: 2, max: MAX_CHANNELS });
+  if (dim % 2 !== 0) throw new ShapeError(`${owner}: dim is ${dim}; it must be even, for pairs.`);
+  checkNumber(`${owner}: base`, base, { above: 1 });
+  if (length !== undefined) checkNumber(`${owner}: length`, length, { min: 0 });
+  if (maxPositions != null) checkNumber(`${owner}: maxPositions`, maxPositions, { integer: true, min: 1 });
+  const scaling = options.scaling ?? {};
   const type = ropeType(scaling);
-  const original = scaling.original_max_position_embeddings ?? maxPositions;
-  if (!['default', 'linear', 'ntk'].includes(type)) {
-    checkNumber('RoPE scaling: original_max_position_embeddings (or maxPositions)', original ?? Number.NaN, {
-      above: 0,
-    });
-  }
-  const factor = scaling.factor ?? (original && maxPositions ? Math.max(1, maxPositions / original) : 1);
-  if (!(factor >= 1 && Number.isFinite(factor))) {
-    throw new ConfigError(`RoPE scaling: factor is ${factor}; it must be at least 1.`);
+  const fields = readFields(scaling, type);
+  const given = fields.original_max_position_embeddings;
+  const original = (type === 'dynamic' ? (maxPositions ?? given) : (given ?? maxPositions)) ?? undefined;
+  if (original === undefined && !['default', 'linear', 'ntk'].includes(type)) {
+    throw new ConfigError(
+      `rope_scaling.original_max_position_embeddings (or maxPositions) is undefined; ${type} needs the trained length.`,
+    );
   }
   const trained = original ?? 1;
   const { frequencies, attentionFactor = 1 } = RULES[type]({
     dim,
     base,
     original: trained,
-    factor,
-    length: Math.max(options.length ?? trained, trained),
-    scaling,
+    factor: fields.factor ?? 1,
+    length: Math.max(length ?? trained, trained),
+    fields,
+    truncate: scaling.truncate ?? true,
   });
   return { inverseFrequencies: Float32Array.from(frequencies), attentionFactor };
 }
 
+/** The numbers of `scaling` that are not null. */
+function readFields(scaling: RopeScaling, type: string): Partial<Record<Field, number>> {
+  const fields: Partial<Record<Field, number>> = {};
+  for (const [name, range] of Object.entries(RANGES) as [Field, NumberRange][]) {
+    const value = scaling[name];
+    if (value == null) {
+      if (REQUIRED[type]?.includes(name)) {
+        throw new ConfigError(`rope_scaling.${name} is ${quote(value)}; ${type} needs it, a number.`);
+      }
+      continue;
+    }
+    checkNumber(`rope_scaling.${name}`, value, range);
+    fields[name] = value;
+  }
+  if (scaling.truncate != null) checkChoice('rope_scaling', 'truncate', scaling.truncate, [true, false]);
+  return fields;
+}
+
 function ropeType(scaling: RopeScaling): string {
-  const type = scaling.rope_type ?? scaling.type ?? 'default';
-  if (Object.hasOwn(RULES, type)) return type;
+  const types = Object.keys(RULES);
+  if (typeof scaling !== 'object' || Array.isArray(scaling)) {
+    throw new ConfigError(`rope_scaling is ${quote(scaling)}; it must be an object such as { rope_type, factor }.`);
+  }
+  const type: unknown = scaling.rope_type ?? scaling.type;
+  if (type === undefined || type === null) {
+    // Without a type nothing is scaled, which is not what someone means who gives a factor.
+    const stray = (Object.keys(RANGES) as Field[]).find(
+      (name) => name !== 'original_max_position_embeddings' && scaling[name] != null,
+    );
+    if (stray === undefined) return 'default';
+    throw new ConfigError(
+      `rope_scaling.rope_type is ${quote(type)}, but ${stray} is ${quote(scaling[stray])}; ` +
+        `give the type, one of ${types.join(', ')}.`,
+    );
+  }
+  if (typeof type === 'string' && Object.hasOwn(RULES, type)) return type;
   throw new ConfigError(
-    `RoPE scaling: rope_type is '${type}'; it may be ${Object.keys(RULES).join(', ')}. ` +
-      `Closest: ${closestNames(type, Object.keys(RULES), 1)}.`,
+    `rope_scaling.rope_type is ${quote(type)}, which is not supported; it may be ${types.join(', ')}.`,
   );
 }
 

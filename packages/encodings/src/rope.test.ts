@@ -190,6 +190,14 @@ describe('Rope', () => {
     expect(of({ axes: 3 })).toThrow(/for 3 axes.*multiple of 6/);
     expect(of({ scaling: { rope_type: 'linear', factor: 0.5 } })).toThrow(/factor is 0.5/);
     expect(of({ axes: 2, maxPositions: 8, scaling: { rope_type: 'dynamic' } })).toThrow(/axes 1/);
+    expect(of({ headDim: 1e9 })).toThrow(/headDim is 1000000000/);
+    for (const maxPositions of [-1, 0, Number.NaN, Number.POSITIVE_INFINITY, '8' as unknown as number]) {
+      expect(of({ maxPositions })).toThrow(/Rope: maxPositions is/);
+    }
+    expect(of({ scaling: 'linear' as RopeOptions['scaling'] })).toThrow(/rope_scaling is "linear"/);
+    expect(new Rope({ headDim: 8, scaling: null, maxPositions: null }).frequencies()).toEqual(
+      new Rope({ headDim: 8 }).frequencies(),
+    );
     const rope = new Rope({ headDim: 8 });
     expect(() => rope.apply(sample([1, 1, 2, 4]), ints(0, 1))).toThrow(/headDim and 2 positions, not \[1,1,2,4\]/);
     expect(() => rope.apply(sample([1, 1, 2, 8]), ints(0))).toThrow(ShapeError);

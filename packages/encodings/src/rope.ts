@@ -19,7 +19,13 @@ import {
   tidy,
 } from '@ashlar/tensor';
 import { checkPositions, lengthOf } from './positions.ts';
-import { growsWithLength, type RopeFrequencies, type RopeScaling, ropeFrequencies } from './rope-scaling.ts';
+import {
+  growsWithLength,
+  MAX_CHANNELS,
+  type RopeFrequencies,
+  type RopeScaling,
+  ropeFrequencies,
+} from './rope-scaling.ts';
 import { RotaryTable } from './rotary-table.ts';
 
 /**
@@ -43,9 +49,9 @@ export interface RopeOptions {
    */
   readonly axes?: number;
   /** See `RopeScaling`. Default none. */
-  readonly scaling?: RopeScaling;
+  readonly scaling?: RopeScaling | null;
   /** The trained length, for scaling rules that need it and do not have it (`max_position_embeddings`). */
-  readonly maxPositions?: number;
+  readonly maxPositions?: number | null;
   /** For at most this many positions are cosines and sines kept; others are computed each time. Default 32768. */
   readonly maxCached?: number;
 }
@@ -72,15 +78,15 @@ export class Rope implements PositionEncoding {
 
   /** @throws ConfigError for an option out of range, ShapeError if the channels cannot be paired. */
   constructor(options: RopeOptions) {
-    const { headDim, base = 10000, layout = 'half', fraction = 1, axes = 1, scaling = {}, maxCached = 32768 } = options;
-    checkInteger('Rope', 'headDim', headDim);
+    const { headDim, base = 10000, layout = 'half', fraction = 1, axes = 1, maxCached = 32768 } = options;
+    const scaling = options.scaling ?? {};
+    checkNumber('Rope: headDim', headDim, { integer: true, min: 1, max: MAX_CHANNELS });
     checkNumber('Rope: base', base, { above: 1 });
     checkChoice('Rope', 'layout', layout, ['half', 'interleaved']);
     checkInteger('Rope', 'axes', axes);
     checkInteger('Rope', 'maxCached', maxCached, 0);
-    if (!(fraction > 0 && fraction <= 1)) {
-      throw new ConfigError(`Rope: fraction is ${fraction}; it must be above 0 and at most 1.`);
-    }
+    checkNumber('Rope: fraction', fraction, { above: 0, max: 1 });
+    if (options.maxPositions != null) checkInteger('Rope', 'maxPositions', options.maxPositions);
     const rotaryDim = Math.floor(headDim * fraction + 1e-6);
     if (rotaryDim < 2 * axes || rotaryDim % (2 * axes) !== 0) {
       throw new ShapeError(
@@ -97,7 +103,7 @@ export class Rope implements PositionEncoding {
     this.layout = layout;
     this.axes = axes;
     this.scaling = scaling;
-    this.maxPositions = options.maxPositions;
+    this.maxPositions = options.maxPositions ?? undefined;
     this.#maxCached = maxCached;
     this.frequencies();
   }

@@ -1,5 +1,17 @@
 import { type KeyValueCache, tokenPositions } from '@ashlar/nn';
-import { Module, type PositionEncoding, type Rng, ShapeError, slice, type Tensor } from '@ashlar/tensor';
+import {
+  add,
+  ConfigError,
+  checkEncoding,
+  Module,
+  type PositionEncoding,
+  quote,
+  type Rng,
+  ShapeError,
+  slice,
+  type Tensor,
+  util,
+} from '@ashlar/tensor';
 
 export interface ModelOptions {
   /** Source of the initial weights and of dropout. */
@@ -31,6 +43,46 @@ export interface CausalLMConfig {
   readonly vocab_size: number;
   /** The token, or tokens, that end a text. */
   readonly eos_token_id?: number | readonly number[];
+  /** Class of the position encoding that the model was given; published configs have none. */
+  readonly position_encoding?: string | null;
+}
+
+/**
+ * `config` with the class of the encoding that the model is given in place of its own.
+ * @throws ConfigError if that is no encoding, or not of the class that the config already names.
+ */
+export function withEncoding<T extends CausalLMConfig>(
+  owner: string,
+  config: T,
+  { encoding, source }: ModelOptions,
+): T {
+  if (encoding !== undefined) checkEncoding(owner, encoding);
+  const given = encoding && (encoding.constructor?.name || 'Object');
+  const saved = config.position_encoding ?? given;
+  if (saved !== given) {
+    throw new ConfigError(
+      `${source === undefined ? '' : `${source}: `}position_encoding is ${quote(saved)}, whose options no config holds; ` +
+        `pass { encoding } of that class, made as for the saved model${given === undefined ? '' : `, not a ${given}`}.`,
+    );
+  }
+  return given === undefined ? config : { ...config, position_encoding: given };
+}
+
+/**
+ * `tokens`, `[batch, seq, width]`, with what `encoding` adds to them.
+ * @throws ShapeError unless that is `[seq, width]`.
+ */
+export function embedPositions(owner: string, tokens: Tensor, encoding: PositionEncoding, positions: Tensor): Tensor {
+  const embedded = encoding.embed?.(positions);
+  if (embedded === undefined) return tokens;
+  const [, ...expected] = tokens.shape;
+  if (!util.arraysEqual(embedded.shape, expected)) {
+    throw new ShapeError(
+      `${owner}: its encoding adds [${embedded.shape}] to tokens [seq, width] of [${expected}]; ` +
+        'give an encoding of that width, and a position for each token.',
+    );
+  }
+  return add(tokens, embedded);
 }
 
 /** A language model: token ids `[batch, seq]` (int32) to logits `[batch, seq, vocab]`. */

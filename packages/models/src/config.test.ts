@@ -1,5 +1,17 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { AshlarError, ConfigError, FormatError, memory, Rng, setBackend } from '@ashlar/tensor';
+import { LearnedAbsolute, MdTpe, Rope, SeqPe, Sinusoidal } from '@ashlar/encodings';
+import {
+  AshlarError,
+  ConfigError,
+  FormatError,
+  memory,
+  type PositionEncoding,
+  Rng,
+  ShapeError,
+  setBackend,
+  tensor2d,
+  zeros,
+} from '@ashlar/tensor';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { gpt2Config } from './gpt2.ts';
@@ -29,9 +41,18 @@ const BAD_LLAMA: Cases = [
   ['max_position_embeddings', ...COUNTS],
   ['hidden_act', 'none', 'toString', 1, ['silu']],
   ['rms_norm_eps', 0, -1e-6, '1e-6', true],
-  ['rope_theta', 0, '10000', -5],
-  ['rope_scaling', 'linear', 3, [], { rope_type: 5 }, { factor: '4' }, { rope_type: 'yarn', factor: {} }],
-  ['rope_parameters', 'linear', 3, [], { rope_theta: '4' }],
+  ['rope_theta', 0, '10000', -5, 1],
+  [
+    'rope_scaling',
+    ...['linear', 3, [], { rope_type: 5 }, { factor: '4' }, { rope_type: 'yarn', factor: {} }],
+    ...[{ factor: 4 }, { type: 'linear' }, { type: 'dynamic', factor: null }, { rope_type: 'llama3', factor: 8 }],
+    ...[
+      { type: 'mrope', mrope_section: [1, 2, 1] },
+      { type: 'longrope', short_factor: [1], long_factor: [2] },
+    ],
+    ...[{ type: 'linear', factor: 4, rope_theta: 1 }],
+  ],
+  ['rope_parameters', 'linear', 3, [], { rope_theta: '4' }, { rope_theta: -1 }],
   ['attention_bias', 'false', 0],
   ['attention_dropout', 1, -0.1, '0'],
   ['mlp_bias', 'false', 1],
@@ -91,7 +112,7 @@ describe.each([
     const known = cases.map(([field]) => field);
     const scaling = fc.dictionary(
       fc.constantFrom('rope_type', 'type', 'factor', 'rope_theta', 'beta_fast', 'low_freq_factor', 'truncate'),
-      fc.oneof(fc.constantFrom('linear', 'llama3', 'yarn', 'dynamic', 'ntk_by_parts'), fc.jsonValue()),
+      fc.oneof(fc.constantFrom('linear', 'llama3', 'yarn', 'dynamic', 'ntk_by_parts', 4), fc.jsonValue()),
     );
     const value = fc.oneof(fc.jsonValue(), fc.integer(), fc.integer({ min: 1, max: 2 ** 24 }), scaling);
     const changes = fc.dictionary(fc.constantFrom(...known), value, { minKeys: 1, maxKeys: 4 });
@@ -128,6 +149,32 @@ it('a config of the largest sizes costs nothing until its weights are read', () 
   expect(arrayBuffers + heapUsed - started.arrayBuffers - started.heapUsed).toBeLessThan(64e6);
 });
 
+it('reads rope_scaling, else rope_parameters, as transformers 5.24 does', () => {
+  const { rope_theta: _, ...rest } = LLAMA;
+  const linear = { type: 'linear', factor: 4 };
+  const of = (fields: object): unknown => {
+    const { rope_theta, rope_scaling } = llamaConfig({ ...rest, ...fields });
+    return [rope_theta, rope_scaling];
+  };
+  expect(of({ rope_parameters: { ...linear, rope_theta: 5e5 } })).toEqual([5e5, linear]);
+  expect(of({ rope_theta: 70, rope_parameters: {}, rope_scaling: linear })).toEqual([70, linear]);
+  expect(of({ rope_parameters: { rope_theta: 5e3 }, rope_scaling: linear })).toEqual([1e4, linear]);
+  expect(of({ rope_parameters: { rope_type: 'default', rope_theta: 5e3 }, rope_scaling: linear })).toEqual([
+    1e4,
+    linear,
+  ]);
+  expect(of({ rope_theta: 3, rope_scaling: { ...linear, rope_theta: 5e5 } })).toEqual([5e5, linear]);
+  expect(of({ rope_scaling: {}, rope_parameters: { ...linear, rope_theta: null } })).toEqual([1e4, linear]);
+  expect(of({ rope_parameters: { rope_theta: 5e5 }, rope_scaling: null })).toEqual([5e5, null]);
+});
+
+it('takes an encoding in place of a scaling that it does not support', () => {
+  const longrope = { ...LLAMA, rope_scaling: { rope_type: 'longrope', short_factor: [1], long_factor: [2] } };
+  expect(() => create(longrope)).toThrow(/"longrope", which is not supported; it may be default, linear/);
+  const { config } = createModel(longrope, { rng: new Rng(0), encoding: {} });
+  expect(config).toMatchObject({ rope_scaling: longrope.rope_scaling });
+});
+
 it('fills in the defaults of transformers', () => {
   expect(gpt2Config({})).toMatchObject({
     vocab_size: 50257,
@@ -151,4 +198,41 @@ it('fills in the defaults of transformers', () => {
     attention_bias: false,
     tie_word_embeddings: false,
   });
+});
+
+it.each([LLAMA, GPT2])('refuses what is no position encoding ($model_type)', (config) => {
+  const rng = new Rng(0);
+  for (const [encoding, problem] of [
+    ['rope', 'encoding is "rope"'],
+    [null, 'encoding is null'],
+    [Rope, 'encoding is the function or class Rope itself'],
+    [new MdTpe({ dim: 32, heads: 4, rng }), 'encoding is a MdTpe, which has none of embed, rotate, bias, scores'],
+  ]) {
+    const make = (): unknown => createModel(config, { rng, encoding: encoding as PositionEncoding, source: 'there' });
+    expect(make).toThrow(ConfigError);
+    expect(make).toThrow(problem as string);
+  }
+  expect(() => createModel(config, { rng, encoding: {} })).not.toThrow();
+});
+
+it.each([LLAMA, GPT2])('refuses what an encoding adds to tokens of another width ($model_type)', (config) => {
+  const rng = new Rng(0);
+  const seqpe = { encoder: { dim: 16, heads: 2 }, mode: 'input_add' as const, maxPosition: 16, rng };
+  for (const encoding of [
+    new Sinusoidal({ dim: 16 }),
+    new LearnedAbsolute({ maxPositions: 8, dim: 16, rng }),
+    new LearnedAbsolute({ maxPositions: 8, dim: 1, rng }),
+    new SeqPe(seqpe),
+    { embed: () => zeros([32]) },
+    { embed: () => zeros([1, 32]) },
+  ]) {
+    const model = createModel(config, { rng, encoding });
+    const before = memory().numTensors;
+    const ids = tensor2d([[1, 2, 3]], [1, 3], 'int32');
+    expect(() => model.apply(ids)).toThrow(ShapeError);
+    expect(() => model.apply(ids)).toThrow(/its encoding adds \[[\d,]+\] to tokens \[seq, width\] of \[3,32\]/);
+    ids.dispose();
+    model.dispose();
+    expect(memory().numTensors).toBeLessThanOrEqual(before);
+  }
 });

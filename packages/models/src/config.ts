@@ -62,18 +62,12 @@ export class ConfigReader {
     throw this.refuse(name, value, 'an integer, a list of integers or null');
   }
 
-  /** An object of finite numbers and flags, and of strings under keys that end in `type`; null fields are left out. */
-  record(name: string): Record<string, unknown> | undefined {
+  /** An object as it came; nothing for one without fields. */
+  record(name: string): Readonly<Record<string, unknown>> | undefined {
     const value = this.raw(name);
     if (value === undefined) return undefined;
     if (typeof value !== 'object' || Array.isArray(value)) throw this.refuse(name, value, 'an object or null');
-    const entries = Object.entries(value as object).filter(([, field]) => field !== null);
-    for (const [key, field] of entries) {
-      const isText = key.endsWith('type');
-      if (isText ? typeof field === 'string' : Number.isFinite(field) || typeof field === 'boolean') continue;
-      throw this.refuse(`${name}.${key}`, field, isText ? 'a string' : 'a number or a flag');
-    }
-    return Object.fromEntries(entries);
+    return Object.keys(value as object).length > 0 ? (value as Record<string, unknown>) : undefined;
   }
 
   refuse(name: string, value: unknown, may: string): AshlarError {

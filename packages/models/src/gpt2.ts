@@ -17,9 +17,11 @@ import {
   CausalLM,
   type CausalLMConfig,
   type CausalLMInput,
+  embedPositions,
   lastToken,
   type ModelOptions,
   type Pass,
+  withEncoding,
 } from './causal-lm.ts';
 import { ConfigReader } from './config.ts';
 
@@ -185,9 +187,8 @@ class Gpt2Model extends Module<[Tensor, Pass]> {
   }
 
   override forward(ids: Tensor, pass: Pass): Tensor {
-    const tokens = this.wte.apply(ids);
-    const embedded = (this.wpe ?? this.encoding)?.embed?.(pass.positions);
-    let x = this.drop.apply(embedded === undefined ? tokens : add(tokens, embedded));
+    const encoding = (this.wpe ?? this.encoding) as PositionEncoding;
+    let x = this.drop.apply(embedPositions('Gpt2', this.wte.apply(ids), encoding, pass.positions));
     for (const block of this.h) x = block.apply(x, pass);
     return this.ln_f.apply(x);
   }
@@ -206,11 +207,12 @@ export class Gpt2 extends CausalLM {
    * @param config the object of a `config.json`, checked and filled in as by `gpt2Config`.
    * @param options.encoding in place of the learned positions; its parameters, if any, become the model's.
    * @param options.source the file that `config` is from, named in errors.
-   * @throws ConfigError naming the field that is out of range; FormatError where there is a `source`.
+   * @throws ConfigError naming the field that is out of range (FormatError where there is a `source`), or if `encoding` is
+   * none, or not the config's `position_encoding`.
    */
   constructor(config: unknown, options: ModelOptions) {
     super();
-    this.config = gpt2Config(config, options.source);
+    this.config = withEncoding('Gpt2', gpt2Config(config, options.source), options);
     const { vocab_size, n_embd, initializer_range: std, tie_word_embeddings } = this.config;
     const { rng, encoding } = options;
     this.transformer = new Gpt2Model(this.config, rng.fork('transformer'), encoding);

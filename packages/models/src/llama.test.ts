@@ -50,12 +50,18 @@ describe('Llama gives the logits of a plain float64 forward pass', () => {
   it('rope_parameters in place of rope_theta and rope_scaling', async () => {
     const old = VARIANTS['rope_scaling llama3'];
     const { rope_theta, rope_scaling, ...rest } = old;
-    const config = { ...rest, rope_parameters: { ...(rope_scaling as object), rope_theta } };
-    const weights = llamaWeights(config);
-    const model = await loadModel(await checkpoint(config, weights));
-    const ids = idsOf(33, 40);
-    expectClose(logitsOf(model, [ids]), [llamaLogits(old, weights, ids)]);
-    model.dispose();
+    const { rope_type: type, ...factors } = rope_scaling as { rope_type: string };
+    for (const config of [
+      { ...rest, rope_parameters: { ...(rope_scaling as object), rope_theta } },
+      { ...rest, rope_parameters: { ...factors, type, rope_theta } },
+      { ...rest, rope_scaling: { ...factors, type, rope_theta }, rope_parameters: { rope_type: 'default' } },
+    ]) {
+      const weights = llamaWeights(config);
+      const model = await loadModel(await checkpoint(config, weights));
+      const ids = idsOf(33, 40);
+      expectClose(logitsOf(model, [ids]), [llamaLogits(old, weights, ids)]);
+      model.dispose();
+    }
   });
 
   it('a batch row by row', async () => {

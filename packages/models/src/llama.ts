@@ -18,9 +18,11 @@ import {
   CausalLM,
   type CausalLMConfig,
   type CausalLMInput,
+  embedPositions,
   lastToken,
   type ModelOptions,
   type Pass,
+  withEncoding,
 } from './causal-lm.ts';
 import { ConfigReader } from './config.ts';
 
@@ -38,7 +40,7 @@ export interface LlamaConfig extends CausalLMConfig {
   readonly hidden_act: string;
   readonly rms_norm_eps: number;
   readonly rope_theta: number;
-  /** A newer config's `rope_parameters` is taken apart into `rope_theta` and this. */
+  /** Or what a newer config has in `rope_parameters`; a base in either goes to `rope_theta`. */
   readonly rope_scaling: RopeScaling | null;
   readonly attention_bias: boolean;
   readonly attention_dropout: number;
@@ -87,21 +89,21 @@ export function llamaConfig(json: unknown, source?: string): LlamaConfig {
   };
 }
 
-/** From either form: `rope_theta` beside `rope_scaling`, or the newer `rope_parameters`, which holds the base too. */
+/** From `rope_scaling` or, where it is empty, the newer `rope_parameters`; either may hold the base. As in transformers. */
 function ropeFields(read: ConfigReader): Pick<LlamaConfig, 'rope_theta' | 'rope_scaling'> {
-  const theta = read.positive('rope_theta', 10000);
-  const parameters = read.record('rope_parameters');
-  if (parameters === undefined)
-    return { rope_theta: theta, rope_scaling: (read.record('rope_scaling') as RopeScaling | undefined) ?? null };
-  const { rope_theta = theta, ...scaling } = parameters;
-  if (typeof rope_theta !== 'number') throw read.refuse('rope_parameters.rope_theta', rope_theta, 'a number');
-  const scaled = (scaling.rope_type ?? 'default') !== 'default';
-  return { rope_theta, rope_scaling: scaled ? scaling : null };
+  const name = read.record('rope_scaling') === undefined ? 'rope_parameters' : 'rope_scaling';
+  const { rope_theta: own, ...scaling } = read.record(name) ?? {};
+  const rope_theta = own ?? read.positive('rope_theta', 10000);
+  if (typeof rope_theta !== 'number' || !(rope_theta > 1)) {
+    throw read.refuse(own == null ? 'rope_theta' : `${name}.rope_theta`, rope_theta, 'a number above 1');
+  }
+  return { rope_theta, rope_scaling: Object.keys(scaling).length > 0 ? scaling : null };
 }
 
 function rope(config: LlamaConfig, source: string | undefined): PositionEncoding {
   try {
-    return ropeFromConfig(config);
+    // A Llama turns every channel: transformers looks at no partial_rotary_factor here.
+    return ropeFromConfig(config, { fraction: 1 });
   } catch (error) {
     if (source === undefined || !(error instanceof AshlarError)) throw error;
     throw new FormatError(`${source}: ${error.message}`, { cause: error });
@@ -203,9 +205,7 @@ class LlamaModel extends Module<[Tensor, Pass]> {
   }
 
   override forward(ids: Tensor, pass: Pass): Tensor {
-    const tokens = this.embed_tokens.apply(ids);
-    const embedded = this.encoding.embed?.(pass.positions);
-    let x = embedded === undefined ? tokens : add(tokens, embedded);
+    let x = embedPositions('Llama', this.embed_tokens.apply(ids), this.encoding, pass.positions);
     for (const layer of this.layers) x = layer.apply(x, pass);
     return this.norm.apply(x);
   }
@@ -224,11 +224,12 @@ export class Llama extends CausalLM {
    * @param config the object of a `config.json`, checked and filled in as by `llamaConfig`.
    * @param options.encoding in place of the config's rotary one; its parameters, if any, become the model's.
    * @param options.source the file that `config` is from, named in errors.
-   * @throws ConfigError naming the field that is out of range; FormatError where there is a `source`.
+   * @throws ConfigError naming the field that is out of range (FormatError where there is a `source`), or if `encoding` is
+   * none, or not the config's `position_encoding`.
    */
   constructor(config: unknown, options: ModelOptions) {
     super();
-    this.config = llamaConfig(config, options.source);
+    this.config = withEncoding('Llama', llamaConfig(config, options.source), options);
     const { vocab_size, hidden_size, initializer_range, tie_word_embeddings } = this.config;
     const { rng, encoding = rope(this.config, options.source) } = options;
     const init = normal_({ std: initializer_range });

@@ -1,17 +1,24 @@
 import '@ashlar/backend-ort';
 import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Nope, T5RelativeBias } from '@ashlar/encodings';
+import { Alibi, Nope, PositionalScores, Rope, SelfExtend, Sinusoidal, T5RelativeBias } from '@ashlar/encodings';
 import type { Linear } from '@ashlar/nn';
 import {
+  add,
+  Buffer,
   ConfigError,
   FormatError,
   loadSafetensors,
   Module,
   memory,
+  mul,
+  ones,
   openSafetensors,
+  Parameter,
+  type PositionEncoding,
   Rng,
   replaceModule,
+  reshape,
   setBackend,
   type Tensor,
 } from '@ashlar/tensor';
@@ -44,6 +51,18 @@ async function logitsIn(folder: string): Promise<number[][][]> {
   const logits = logitsOf(model, IDS);
   model.dispose();
   return logits;
+}
+
+/** An encoding with a buffer beside its parameter. */
+class Shift extends Module implements PositionEncoding {
+  readonly scale = new Parameter({ shape: [32], init: () => ones([32]) });
+  readonly step = new Buffer({ shape: [1], init: () => ones([1]) });
+  override forward(x: Tensor): Tensor {
+    return x;
+  }
+  embed(positions: Tensor): Tensor {
+    return mul(reshape(mul(positions, this.step.stored), [-1, 1]), this.scale.value);
+  }
 }
 
 const readJson = async (path: string): Promise<Record<string, unknown>> => JSON.parse(await readFile(path, 'utf8'));
@@ -139,17 +158,57 @@ describe('saveModel', () => {
     model.dispose();
   });
 
-  it('saves a model of another encoding, with the parameters of that', async () => {
-    const encoding = (): T5RelativeBias => new T5RelativeBias({ heads: 4, rng: new Rng(2), std: 1 });
-    const model = createModel(GPT2, { rng: new Rng(1), encoding: encoding() }).eval();
-    const folder = await temporaryFolder();
-    await saveModel(model, folder);
-    await expect(loadModel(folder)).rejects.toThrow('missing: transformer.wpe.weight');
-    await expect(loadModel(folder, { encoding: new Nope() })).rejects.toThrow('unexpected: transformer.encoding');
-    const again = await loadModel(folder, { encoding: encoding() });
-    expect(logitsOf(again, IDS)).toEqual(logitsOf(model, IDS));
-    again.dispose();
-    model.dispose();
+  const GIVEN: Record<string, () => PositionEncoding> = {
+    Alibi: () => new Alibi({ heads: 4 }),
+    Nope: () => new Nope(),
+    SelfExtend: () => new SelfExtend({ headDim: 8, window: 4, group: 2 }),
+    Sinusoidal: () => new Sinusoidal({ dim: 32 }),
+    Rope: () => new Rope({ headDim: 8, scaling: { rope_type: 'yarn', factor: 4 }, maxPositions: 8 }),
+    T5RelativeBias: () => new T5RelativeBias({ heads: 4, rng: new Rng('drawn'), std: 1 }),
+    Shift: () => new Shift(),
+    Object: () => ({ embed: (positions) => mul(ones([positions.size, 32]), reshape(positions, [-1, 1])) }),
+  };
+
+  it.each(Object.keys(GIVEN).flatMap((name) => [LLAMA, GPT2].map((config) => ({ name, config }))))(
+    'saves a $config.model_type that was given a $name, which loads with another alone',
+    async ({ name, config }) => {
+      const model = createModel({ ...config, initializer_range: 0.3 }, { rng: new Rng(1), encoding: GIVEN[name]() });
+      // As trained weights: not those that a new encoding starts from.
+      for (const [path, slot] of model.namedState()) {
+        if (path.includes('.encoding.')) slot.assign(add(slot.stored, 1));
+      }
+      const folder = await temporaryFolder();
+      await saveModel(model, folder);
+      expect((await readJson(join(folder, 'config.json'))).position_encoding).toBe(name);
+      const without = `${join(folder, 'config.json')}: position_encoding is "${name}"`;
+      const plain = loadModel(folder);
+      await expect(plain).rejects.toThrow(ConfigError);
+      await expect(plain).rejects.toThrow(`${without}, whose options no config holds; pass { encoding }`);
+      const other = loadModel(folder, {
+        encoding: new PositionalScores({ maxPositions: 16, heads: 4, dim: 4, layers: 2, rng: new Rng(0) }),
+      });
+      await expect(other).rejects.toThrow(`${without}, whose options no config holds; pass { encoding } of that class`);
+      await expect(other).rejects.toThrow('not a PositionalScores.');
+      const again = await loadModel(folder, { encoding: GIVEN[name]() });
+      expect(logitsOf(again, IDS)).toEqual(logitsOf(model.eval(), IDS));
+      await saveModel(again, folder);
+      expect((await readJson(join(folder, 'config.json'))).position_encoding).toBe(name);
+      again.dispose();
+      model.dispose();
+    },
+  );
+
+  it('names no encoding that the config describes, and puts one in the place of that', async () => {
+    const folder = await checkpoint(LLAMA, WEIGHTS);
+    const own = await loadModel(folder);
+    await saveModel(own, folder);
+    expect(await readJson(join(folder, 'config.json'))).not.toHaveProperty('position_encoding');
+    const other = await loadModel(folder, { encoding: new Nope() });
+    expect(logitsOf(other, IDS)).not.toEqual(logitsOf(own, IDS));
+    expect(other.config.position_encoding).toBe('Nope');
+    expect(() => createModel(other.config, { rng: new Rng(0) })).toThrow('position_encoding is "Nope"');
+    own.dispose();
+    other.dispose();
   });
 
   it('refuses a model that wears an adapter', async () => {

@@ -6,6 +6,7 @@ import {
   makeFolder,
   nodeModule,
   openSafetensors,
+  Parameter,
   type PositionEncoding,
   Rng,
   type SafetensorsFile,
@@ -25,7 +26,7 @@ export interface LoadOptions {
   accessToken?: string;
   /** Another hub than huggingface.co. */
   hubUrl?: string;
-  /** The position encoding that the model was saved with, if not its architecture's own. */
+  /** The position encoding that the model was saved with, if not its architecture's own: made alike, of the same class. */
   encoding?: PositionEncoding;
   /** Told of each tensor as it is read. */
   onProgress?: (done: number, total: number, name: string) => void;
@@ -34,7 +35,8 @@ export interface LoadOptions {
 /**
  * Loads a language model: `config.json` and `model.safetensors` (or a sharded `model.safetensors.index.json`) from a
  * folder, or from the Hugging Face hub by its id (`HuggingFaceTB/SmolLM2-135M`). Weights become float32.
- * @throws FormatError naming the file and what is missing or does not fit.
+ * @throws FormatError naming the file and what is missing or does not fit; ConfigError if the model was saved with an
+ * encoding of another class than `options.encoding`.
  */
 export async function loadModel(folderOrId: string, options: LoadOptions = {}): Promise<CausalLM> {
   const folder = await modelFolder(folderOrId, options);
@@ -131,7 +133,8 @@ async function download(name: string, options: LoadOptions): Promise<string> {
 }
 
 /**
- * Writes `config.json` and `model.safetensors` as Hugging Face transformers reads them; tied weights are written once.
+ * Writes `config.json` and `model.safetensors` as Hugging Face transformers reads them; tied weights are written once. Of
+ * an encoding that the model was given go its parameters and buffers, and the name of its class as `position_encoding`.
  * @param options.dtype of the weights. Default `'F32'`.
  * @throws ConfigError listing parameters that the architecture does not have: those of adapters.
  */
@@ -140,17 +143,19 @@ export async function saveModel(model: CausalLM, folder: string, options: { dtyp
   const { join } = nodeModule('node:path', 'A model folder');
   await makeFolder(folder);
   const { className, create } = architecture(model.config);
-  const plain = new Set([...create(model.config, { rng: new Rng(0) }).namedState()].map(([name]) => name));
-  const parameters = [...model.namedParameters()];
-  const odd = parameters.filter(([name, { parametrizations }]) => {
-    return parametrizations.length > 0 || !(plain.has(name) || /^\w+\.encoding\./.test(name));
+  const { position_encoding: _, ...own } = model.config;
+  const plain = new Set([...create(own, { rng: new Rng(0) }).namedState()].map(([name]) => name));
+  const slots = [...model.namedParameters(), ...[...model.namedBuffers()].filter(([, { persistent }]) => persistent)];
+  const odd = slots.filter(([name, slot]) => {
+    const parametrized = slot instanceof Parameter && slot.parametrizations.length > 0;
+    return parametrized || !(plain.has(name) || /^\w+\.encoding\./.test(name));
   });
   if (odd.length > 0) {
     throw new ConfigError(
       `A ${className} has no ${odd.map(([name]) => name).join(', ')}; merge adapters and parametrizations, then save.`,
     );
   }
-  const stored = parameters.map(([name, parameter]): [string, Tensor] => [name, parameter.stored]);
+  const stored = slots.map(([name, slot]): [string, Tensor] => [name, slot.stored]);
   await saveSafetensors(join(folder, 'model.safetensors'), stored, { dtype });
   const config = {
     ...model.config,
