@@ -17,15 +17,15 @@ import {
 import { isNear, type Region, RegionalRope, type RegionalRopeOptions, truePlace } from './regional-rope.ts';
 import type { RotaryLayout } from './rope.ts';
 
-/** The place of a query far from its keys: `floor(i / s) + w - w / s`; `floor(w / s)` where it decodes. */
-export const farQueryPlace = (position: number, scale: number, window: number, decodes = false): number =>
-  Math.floor(position / scale) + window - (decodes ? Math.floor(window / scale) : window / scale);
+/** The place of a query far from its keys: `floor(i / s) + w - w / s`. */
+export const farQueryPlace = (position: number, scale: number, window: number): number =>
+  Math.floor(position / scale) + window - window / scale;
 
 /** The place of a key far from its queries: `floor(j / s)`. */
 export const farKeyPlace = (position: number, scale: number): number => Math.floor(position / scale);
 
 export interface DpeOptions extends RegionalRopeOptions {
-  /** Keys closer than this keep their true distance. A multiple of every scale, if decoding is to equal a full pass. Default 1024. */
+  /** Keys closer than this keep their true distance. Default 1024. */
   readonly window?: number;
   /** For each group of pairs, by how much far distances shrink: whole numbers from 1. */
   readonly scales: readonly number[];
@@ -42,6 +42,9 @@ export interface DpeOptions extends RegionalRopeOptions {
  * DPE: extends a rotary model past its trained length without training. Keys closer than `window` keep their distance; for
  * those farther away each pair `d` of channels sees the distance `floor(i / s_d) - floor(j / s_d) + w - w / s_d`, with a scale
  * for each group of pairs and only where the pair matters to the head. One softmax over both.
+ *
+ * A decode step equals the full pass. The authors' own step takes `floor(w / s_d)`, which differs where `s_d` does not divide
+ * `w`.
  *
  * Source: Lu et al., "Effective Length Extrapolation via Dimension-Wise Positional Embeddings Manipulation" (COLM 2025,
  * arXiv 2504.18857).
@@ -82,7 +85,7 @@ export class Dpe extends RegionalRope {
     this.#scaleOf = Array.from({ length: pairs }, (_, d) => scales[groups.findIndex((end) => end > d) - 1]);
   }
 
-  protected override regions({ layer }: EncodingContext, decodes: boolean): Region[] {
+  protected override regions({ layer }: EncodingContext): Region[] {
     const own = this.keyDimensions?.[layer];
     if (this.keyDimensions !== undefined && own === undefined) {
       throw new ConfigError(`Dpe: keyDimensions has ${this.keyDimensions.length} layers; layer ${layer} is asked.`);
@@ -93,7 +96,7 @@ export class Dpe extends RegionalRope {
       { query: truePlace, key: truePlace, mask: (query, key) => isNear(query, key, window) },
       {
         byHead: own !== undefined,
-        query: (position, pair, head) => farQueryPlace(position, scale(pair, head), window, decodes),
+        query: (position, pair, head) => farQueryPlace(position, scale(pair, head), window),
         key: (position, pair, head) => farKeyPlace(position, scale(pair, head)),
       },
     ];

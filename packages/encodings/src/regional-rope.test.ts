@@ -3,11 +3,13 @@ import { attend } from '@ashlar/nn';
 import {
   abs,
   ConfigError,
+  concat,
   max,
   type PositionEncoding,
   Rng,
   ShapeError,
   setBackend,
+  slice,
   sub,
   type Tensor,
   tensor,
@@ -70,6 +72,23 @@ describe('encodings by region', () => {
     expect(distance(dpe(2, 4), new SelfExtend({ headDim: DIM, window: 4, group: 2 }))).toBe(0);
     expect(distance(dpe(2 ** 40, 4), new ReRope({ headDim: DIM, window: 4 }))).toBeLessThan(1e-5);
     expect(distance(new ReRope({ headDim: DIM, window: 4, group: 1 }), rope)).toBeLessThan(1e-5);
+  });
+
+  it.each([
+    ['Dpe', (window: number) => new Dpe({ headDim: DIM, window, scales: [4, 2] })],
+    ['SelfExtend', (window: number) => new SelfExtend({ headDim: DIM, window, group: 4 })],
+    ['ReRope', (window: number) => new ReRope({ headDim: DIM, window, group: 3, trainedLength: 8 })],
+    ['DualChunk', (window: number) => new DualChunk({ headDim: DIM, chunkSize: window + 2, localWindow: 2 })],
+  ])('decode in steps what a full pass computes: %s, scales dividing the window or not', (_, make) => {
+    for (const window of [4, 5, 6]) {
+      const options = { encoding: make(window), causal: true };
+      const whole = attend(q(), k(), k(), options);
+      const steps = Array.from({ length: SEQ }, (_, i) => {
+        const keys = slice(k(), [0, 0, 0, 0], [-1, -1, i + 1, -1]);
+        return attend(slice(q(), [0, 0, i, 0], [-1, -1, 1, -1]), keys, keys, options);
+      });
+      expect(max(abs(sub(concat(steps, 2), whole))).dataSync()[0]).toBeLessThan(1e-5);
+    }
   });
 
   it('scale the chosen pairs of each head alone', () => {

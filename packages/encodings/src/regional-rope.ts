@@ -64,8 +64,8 @@ export abstract class RegionalRope implements PositionEncoding {
     this.inverseFrequencies = ropeFrequencies({ dim: headDim, base }).inverseFrequencies;
   }
 
-  /** The regions, nearest first. @param decodes whether one query is asked about the keys so far. */
-  protected abstract regions(context: EncodingContext, decodes: boolean): readonly Region[];
+  /** The regions, nearest first. */
+  protected abstract regions(context: EncodingContext): readonly Region[];
 
   /** What a query at `position` is multiplied by. */
   protected queryScale(_position: number): number {
@@ -91,18 +91,15 @@ export abstract class RegionalRope implements PositionEncoding {
     const scales = Float32Array.from(query, (position) => this.queryScale(position) / Math.sqrt(this.headDim));
     return tidy(() => {
       const scaled = mul(q, tensor(scales, [query.length, 1]));
-      return this.regions(context, query.length === 1 && key.length > 1).reduceRight(
-        (far: Tensor | undefined, { mask, byHead = false, ...region }) => {
-          const near = matMul(
-            this.#rotate(scaled, query, region.query, byHead),
-            this.#rotate(k, key, region.key, byHead),
-            false,
-            true,
-          );
-          return far === undefined || mask === undefined ? near : where(mask(query, key), near, far);
-        },
-        undefined,
-      ) as Tensor;
+      return this.regions(context).reduceRight((far: Tensor | undefined, { mask, byHead = false, ...region }) => {
+        const near = matMul(
+          this.#rotate(scaled, query, region.query, byHead),
+          this.#rotate(k, key, region.key, byHead),
+          false,
+          true,
+        );
+        return far === undefined || mask === undefined ? near : where(mask(query, key), near, far);
+      }, undefined) as Tensor;
     });
   }
 

@@ -22,12 +22,12 @@ export class SelfExtend extends RegionalRope {
     this.window = window;
   }
 
-  protected override regions(_: unknown, decodes: boolean): Region[] {
+  protected override regions(): Region[] {
     const { group, window } = this;
     return [
       { query: truePlace, key: truePlace, mask: (query, key) => isNear(query, key, window) },
       {
-        query: (position) => farQueryPlace(position, group, window, decodes),
+        query: (position) => farQueryPlace(position, group, window),
         key: (position) => farKeyPlace(position, group),
       },
     ];

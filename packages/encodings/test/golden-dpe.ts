@@ -1,5 +1,6 @@
 import { attend } from '@ashlar/nn';
 import {
+  type EncodingContext,
   grads,
   mul,
   type PositionEncoding,
@@ -22,6 +23,7 @@ import {
   SelfExtend,
   selectKeyDimensions,
 } from '../src/index.ts';
+import type { Region } from '../src/regional-rope.ts';
 
 interface DpeCase extends GoldenInputs {
   base: number;
@@ -43,15 +45,23 @@ const selectedBy = async (scores: Tensor, topK: number): Promise<{ selected: Ten
   return { selected: tensor2d(pairs.map((own) => own.map(Number))), pairs };
 };
 
+/** The authors' decode step: it floors `w / s_d`, which is the full pass's where `s_d` divides `w`. */
+class StepwiseDpe extends Dpe {
+  protected override regions(context: EncodingContext): Region[] {
+    const [near, far] = super.regions(context);
+    return [near, { ...far, query: (...place) => Math.ceil(far.query(...place)) }];
+  }
+}
+
 /** The encoding, and the pairs that it scales if the case has scores. */
-async function dpeOf(inputs: DpeCase): Promise<{ encoding: Dpe; selected?: Tensor }> {
+async function dpeOf(inputs: DpeCase, Encoding = Dpe): Promise<{ encoding: Dpe; selected?: Tensor }> {
   const { base, scale_factors: scales, window, dimension_groups: groups, rope_pairing = 'half' } = inputs;
   const { scores, top_k } = inputs;
   const layout: RotaryLayout = rope_pairing.startsWith('half') ? 'half' : 'interleaved';
   const options = { headDim: inputs.k.shape[3] as number, base, layout, window, scales, groups };
-  if (scores === undefined) return { encoding: new Dpe(options) };
+  if (scores === undefined) return { encoding: new Encoding(options) };
   const { selected, pairs } = await selectedBy(scores, top_k as number);
-  return { encoding: new Dpe({ ...options, keyDimensions: [pairs] }), selected };
+  return { encoding: new Encoding({ ...options, keyDimensions: [pairs] }), selected };
 }
 
 type AttentionCase = DpeCase & { q: Tensor; loss_weight: Tensor };
@@ -92,7 +102,7 @@ export const dpeGolden = defineGolden({
   'dpe/attention_top_k': attention,
 
   'dpe/attention_decode': async (inputs: DpeCase & { q_last: Tensor }) => {
-    const { encoding, selected } = await dpeOf(inputs);
+    const { encoding, selected } = await dpeOf(inputs, StepwiseDpe);
     return { selected, out: causal(inputs.q_last, inputs.k, inputs.v, encoding) };
   },
 
