@@ -54,8 +54,8 @@ export class Dpe extends RegionalRope {
   readonly scales: readonly number[];
   readonly groups: readonly number[];
   readonly keyDimensions: DpeOptions['keyDimensions'];
-  /** The scale of each pair. */
-  readonly #scaleOf: readonly number[];
+  /** The scale of each pair, for each layer and head or once for all. */
+  readonly #scales: readonly (readonly number[])[][];
 
   /** @throws ConfigError for an option out of range or groups with gaps, ShapeError if the channels cannot be paired. */
   constructor(options: DpeOptions) {
@@ -82,22 +82,27 @@ export class Dpe extends RegionalRope {
     this.scales = [...scales];
     this.groups = groups;
     this.keyDimensions = keyDimensions;
-    this.#scaleOf = Array.from({ length: pairs }, (_, d) => scales[groups.findIndex((end) => end > d) - 1]);
+    const scaleOf = Array.from({ length: pairs }, (_, d) => scales[groups.findIndex((end) => end > d) - 1]);
+    this.#scales = keyDimensions?.map((heads) =>
+      heads.map((own) => own.map((matters, pair) => (matters ? scaleOf[pair] : 1))),
+    ) ?? [[scaleOf]];
   }
 
-  protected override regions({ layer }: EncodingContext): Region[] {
-    const own = this.keyDimensions?.[layer];
-    if (this.keyDimensions !== undefined && own === undefined) {
-      throw new ConfigError(`Dpe: keyDimensions has ${this.keyDimensions.length} layers; layer ${layer} is asked.`);
+  protected override regions({ layer }: EncodingContext, heads: number): Region[] {
+    const { keyDimensions, window } = this;
+    const scales = this.#scales[keyDimensions === undefined ? 0 : layer];
+    if (scales === undefined) {
+      throw new ConfigError(`Dpe: keyDimensions has ${this.#scales.length} layers; layer ${layer} is asked.`);
     }
-    const { window } = this;
-    const scale = (pair: number, head: number): number => (own?.[head]?.[pair] === false ? 1 : this.#scaleOf[pair]);
+    if (keyDimensions !== undefined && scales.length !== heads) {
+      throw new ShapeError(`Dpe: keyDimensions has ${scales.length} heads in layer ${layer}; the model has ${heads}.`);
+    }
     return [
       { query: truePlace, key: truePlace, mask: (query, key) => isNear(query, key, window) },
       {
-        byHead: own !== undefined,
-        query: (position, pair, head) => farQueryPlace(position, scale(pair, head), window),
-        key: (position, pair, head) => farKeyPlace(position, scale(pair, head)),
+        scales,
+        query: (position, scale) => farQueryPlace(position, scale, window),
+        key: farKeyPlace,
       },
     ];
   }

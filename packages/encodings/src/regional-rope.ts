@@ -17,6 +17,7 @@ import {
 import { checkPositions, wholePositions } from './positions.ts';
 import type { RotaryLayout } from './rope.ts';
 import { ropeFrequencies } from './rope-scaling.ts';
+import { type CosSin, RotaryTable } from './rotary-table.ts';
 
 export interface RegionalRopeOptions {
   /** Channels of a head, an even number. */
@@ -27,15 +28,15 @@ export interface RegionalRopeOptions {
   readonly layout?: RotaryLayout;
 }
 
-/** The place of a token at `position`, as pair `pair` of head `head` sees it. */
-export type Place = (position: number, pair: number, head: number) => number;
+/** The place of a token at `position`, as a pair of channels of this `scale` sees it. */
+export type Place = (position: number, scale: number) => number;
 
 /** Where queries and keys stand for each other where they are of this region. */
 export interface Region {
   readonly query: Place;
   readonly key: Place;
-  /** Whether heads differ in their places. Default false. */
-  readonly byHead?: boolean;
+  /** The scale of each pair, `[headDim / 2]` for each head or once for all. Default 1. */
+  readonly scales?: readonly (readonly number[])[];
   /** Which pairs of queries and keys are of it, bool `[q, k]`; the last region takes what is left. */
   mask?(query: ArrayLike<number>, key: ArrayLike<number>): Tensor;
 }
@@ -50,6 +51,7 @@ export abstract class RegionalRope implements PositionEncoding {
   readonly layout: RotaryLayout;
   /** `base^(-2i / headDim)`, `[headDim / 2]`. */
   readonly inverseFrequencies: Float32Array;
+  readonly #table: RotaryTable;
 
   /** @throws ConfigError for an option out of range, ShapeError if the channels cannot be paired. */
   constructor({ headDim, base = 10000, layout = 'half' }: RegionalRopeOptions) {
@@ -62,10 +64,11 @@ export abstract class RegionalRope implements PositionEncoding {
     this.base = base;
     this.layout = layout;
     this.inverseFrequencies = ropeFrequencies({ dim: headDim, base }).inverseFrequencies;
+    this.#table = new RotaryTable(this.inverseFrequencies, 1, MOST_KEPT);
   }
 
-  /** The regions, nearest first. */
-  protected abstract regions(context: EncodingContext): readonly Region[];
+  /** The regions, nearest first. @param heads of the queries. */
+  protected abstract regions(context: EncodingContext, heads: number): readonly Region[];
 
   /** What a query at `position` is multiplied by. */
   protected queryScale(_position: number): number {
@@ -88,40 +91,53 @@ export abstract class RegionalRope implements PositionEncoding {
       }
     }
     const [query, key] = [wholePositions(owner, qPositions), wholePositions(owner, kPositions)];
-    const scales = Float32Array.from(query, (position) => this.queryScale(position) / Math.sqrt(this.headDim));
+    const factors = Float32Array.from(query, (position) => this.queryScale(position) / Math.sqrt(this.headDim));
     return tidy(() => {
-      const scaled = mul(q, tensor(scales, [query.length, 1]));
-      return this.regions(context).reduceRight((far: Tensor | undefined, { mask, byHead = false, ...region }) => {
-        const near = matMul(
-          this.#rotate(scaled, query, region.query, byHead),
-          this.#rotate(k, key, region.key, byHead),
-          false,
-          true,
-        );
-        return far === undefined || mask === undefined ? near : where(mask(query, key), near, far);
-      }, undefined) as Tensor;
+      const scaled = mul(q, tensor(factors, [query.length, 1]));
+      return this.regions(context, q.shape[1] as number).reduceRight(
+        (far: Tensor | undefined, { mask, scales, ...region }) => {
+          const near = matMul(
+            this.#rotate(scaled, query, region.query, scales),
+            this.#rotate(k, key, region.key, scales),
+            false,
+            true,
+          );
+          return far === undefined || mask === undefined ? near : where(mask(query, key), near, far);
+        },
+        undefined,
+      ) as Tensor;
     });
   }
 
-  #rotate(x: Tensor, positions: ArrayLike<number>, place: Place, byHead: boolean): Tensor {
-    const [, heads, seq] = x.shape as [number, number, number];
+  #rotate(x: Tensor, positions: ArrayLike<number>, place: Place, scales: Region['scales']): Tensor {
+    const at = (scale: number): CosSin => this.#table.rows(Array.from(positions, (position) => place(position, scale)));
+    const { cos, sin } = scales === undefined ? at(1) : this.#scaled(scales, at, positions.length);
+    const rows = (scales?.length ?? 1) * positions.length;
+    const [cosines, sines] = [cos, sin].map((table) => tensor(table, [rows, this.headDim / 2]));
+    const view = reshape(x, [-1, rows, this.headDim]);
+    return reshape(rotaryEmbedding(view, cosines, sines, { interleaved: this.layout === 'interleaved' }), x.shape);
+  }
+
+  /** Rows of every head, `[scales, seq]`, each pair's columns from the table of its scale. */
+  #scaled(scales: readonly (readonly number[])[], at: (scale: number) => CosSin, seq: number): CosSin {
     const pairs = this.headDim / 2;
-    const tables = byHead ? heads : 1;
-    const [cosines, sines] = [0, 1].map(() => new Float32Array(tables * seq * pairs));
-    for (let head = 0, to = 0; head < tables; head++) {
-      for (let i = 0; i < seq; i++) {
-        for (let pair = 0; pair < pairs; pair++, to++) {
-          const angle = Math.fround(place(positions[i], pair, head) * this.inverseFrequencies[pair]);
-          cosines[to] = Math.cos(angle);
-          sines[to] = Math.sin(angle);
+    const tables = new Map([...new Set(scales.flat())].map((scale) => [scale, at(scale)]));
+    const [cos, sin] = [0, 1].map(() => new Float32Array(scales.length * seq * pairs));
+    for (const [head, own] of scales.entries()) {
+      for (const [pair, scale] of own.entries()) {
+        const table = tables.get(scale) as CosSin;
+        for (let i = 0; i < seq; i++) {
+          cos[(head * seq + i) * pairs + pair] = table.cos[i * pairs + pair];
+          sin[(head * seq + i) * pairs + pair] = table.sin[i * pairs + pair];
         }
       }
     }
-    const [c, s] = [cosines, sines].map((table) => tensor(table, [tables * seq, pairs]));
-    const view = reshape(x, [-1, tables * seq, this.headDim]);
-    return reshape(rotaryEmbedding(view, c, s, { interleaved: this.layout === 'interleaved' }), x.shape);
+    return { cos, sin };
   }
 }
+
+/** For at most this many places are cosines and sines kept, as `Rope` does. */
+const MOST_KEPT = 32768;
 
 /** A token's own place. */
 export const truePlace: Place = (position) => position;

@@ -47,8 +47,8 @@ const selectedBy = async (scores: Tensor, topK: number): Promise<{ selected: Ten
 
 /** The authors' decode step: it floors `w / s_d`, which is the full pass's where `s_d` divides `w`. */
 class StepwiseDpe extends Dpe {
-  protected override regions(context: EncodingContext): Region[] {
-    const [near, far] = super.regions(context);
+  protected override regions(context: EncodingContext, heads: number): Region[] {
+    const [near, far] = super.regions(context, heads);
     return [near, { ...far, query: (...place) => Math.ceil(far.query(...place)) }];
   }
 }
