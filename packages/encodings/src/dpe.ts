@@ -1,9 +1,13 @@
 import {
   ConfigError,
+  checkChoice,
+  checkFinite,
   checkInteger,
   type EncodingContext,
   mean,
   mul,
+  NumericsError,
+  quote,
   repeatInterleave,
   reshape,
   ShapeError,
@@ -60,24 +64,21 @@ export class Dpe extends RegionalRope {
   /** @throws ConfigError for an option out of range or groups with gaps, ShapeError if the channels cannot be paired. */
   constructor(options: DpeOptions) {
     super(options);
-    const { window = 1024, scales, keyDimensions } = options;
     const pairs = this.headDim / 2;
+    const { window = 1024, scales, keyDimensions } = options;
     checkInteger('Dpe', 'window', window);
     if (!Array.isArray(scales) || scales.length === 0) throw new ConfigError('Dpe: scales is empty; give one a group.');
     for (const [i, scale] of scales.entries()) checkInteger('Dpe', `scales[${i}]`, scale);
-    const groups = options.groups ?? scales.map((_, i) => (i * pairs) / scales.length).concat(pairs);
-    const grows = groups.every(
-      (place, i) => Number.isInteger(place) && (i === 0 ? place === 0 : place > groups[i - 1]),
-    );
+    const { groups = equalGroups(scales, pairs) } = options;
+    const grows =
+      Array.isArray(groups) &&
+      groups.every((place, i) => Number.isInteger(place) && (i === 0 ? place === 0 : place > groups[i - 1]));
     if (!grows || groups.length !== scales.length + 1 || groups[scales.length] !== pairs) {
       throw new ConfigError(
-        `Dpe: groups is [${groups}]; it must rise from 0 to ${pairs}, the pairs of a head, in ${scales.length} steps.`,
+        `Dpe: groups is ${quote(groups)}; it must rise from 0 to ${pairs}, the pairs of a head, in ${scales.length} steps.`,
       );
     }
-    const wrong = keyDimensions?.flat().find((own) => own.length !== pairs);
-    if (wrong !== undefined) {
-      throw new ConfigError(`Dpe: keyDimensions has ${wrong.length} pairs for a head; it must have ${pairs}.`);
-    }
+    if (keyDimensions !== undefined) checkKeyDimensions(keyDimensions, pairs);
     this.window = window;
     this.scales = [...scales];
     this.groups = groups;
@@ -108,14 +109,33 @@ export class Dpe extends RegionalRope {
   }
 }
 
+function equalGroups(scales: readonly number[], pairs: number): number[] {
+  return scales.map((_, i) => (i * pairs) / scales.length).concat(pairs);
+}
+
+function checkKeyDimensions(layers: unknown, pairs: number): void {
+  const heads: unknown[] = Array.isArray(layers) && layers.every(Array.isArray) ? layers.flat() : [undefined];
+  for (const own of heads) {
+    if (!Array.isArray(own) || !own.every((matters) => typeof matters === 'boolean')) {
+      throw new ConfigError(
+        `Dpe: keyDimensions is ${quote(layers)}; it must be true or false for each pair, [layers][heads][${pairs}].`,
+      );
+    }
+    if (own.length !== pairs) {
+      throw new ConfigError(`Dpe: keyDimensions has ${own.length} pairs for a head; it must have ${pairs}.`);
+    }
+  }
+}
+
 /**
  * How much each pair of channels contributes to the logits of each head: the mean over batch and tokens of
  * `|(q_d, q_{d+n})| |(k_d, k_{d+n})|`.
  * @param q `[batch, heads, seq, headDim]`, rotated or not. @param k `[batch, kvHeads, seq, headDim]`, as many tokens.
  * @returns `[heads, headDim / 2]`.
- * @throws ShapeError if the shapes do not fit.
+ * @throws ShapeError if the shapes do not fit, ConfigError for a layout that is none.
  */
 export function keyDimensionScores(q: Tensor, k: Tensor, layout: RotaryLayout = 'half'): Tensor {
+  checkChoice('keyDimensionScores', 'layout', layout, ['half', 'interleaved']);
   const [batch, heads, seq, headDim] = q.shape as [number, number, number, number];
   const [, kvHeads] = k.shape as [number, number];
   if (
@@ -136,11 +156,19 @@ export function keyDimensionScores(q: Tensor, k: Tensor, layout: RotaryLayout = 
   return tidy(() => mean(mul(norms(q), repeatInterleave(norms(k), heads / kvHeads, 1)), [0, 2]));
 }
 
-/** The `topK` pairs of each head with the highest `scores`, `[heads][headDim / 2]`: a layer's `keyDimensions`. */
+/**
+ * The `topK` pairs of each head with the highest `scores`, `[heads][headDim / 2]`: a layer's `keyDimensions`.
+ * @throws ConfigError unless `topK` is from 1 to the pairs, ShapeError unless the scores are `[heads, pairs]`,
+ * NumericsError if one of them is NaN or infinite.
+ */
 export async function selectKeyDimensions(scores: Tensor, topK: number): Promise<boolean[][]> {
   const [heads, pairs] = scores.shape as [number, number];
+  if (scores.rank !== 2) {
+    throw new ShapeError(`selectKeyDimensions takes scores [heads, pairs], not [${scores.shape}].`);
+  }
   checkInteger('selectKeyDimensions', 'topK', topK);
   if (topK > pairs) throw new ConfigError(`selectKeyDimensions: topK is ${topK}; a head has ${pairs} pairs.`);
+  checkFinite([['scores', scores]], 'tensor of');
   const mask = topKMask(scores, topK);
   const selected = await mask.data();
   mask.dispose();
@@ -153,6 +181,7 @@ export async function selectKeyDimensions(scores: Tensor, topK: number): Promise
  * The scale of each group that works best at a target length: each candidate is tried in one group with the others at
  * `fallback`; the best one is kept, of equals the closest to `fallback`.
  * @param evaluate how well the model does with these scales; more is better.
+ * @throws ConfigError for an option out of range, NumericsError where `evaluate` gives no number.
  */
 export async function detectScales(
   evaluate: (scales: readonly number[]) => number | Promise<number>,
@@ -160,11 +189,20 @@ export async function detectScales(
 ): Promise<number[]> {
   const { groups, candidates, fallback } = options;
   checkInteger('detectScales', 'groups', groups);
+  checkInteger('detectScales', 'fallback', fallback);
+  if (!Array.isArray(candidates) || candidates.length === 0) {
+    throw new ConfigError('detectScales: candidates is empty; give the scales to try.');
+  }
+  for (const [i, scale] of candidates.entries()) checkInteger('detectScales', `candidates[${i}]`, scale);
   const detected: number[] = [];
   for (let group = 0; group < groups; group++) {
     let best = { scale: fallback, value: -Infinity };
     for (const scale of candidates) {
-      const value = await evaluate(Array.from({ length: groups }, (_, g) => (g === group ? scale : fallback)));
+      const scales = Array.from({ length: groups }, (_, g) => (g === group ? scale : fallback));
+      const value = await evaluate(scales);
+      if (typeof value !== 'number' || Number.isNaN(value)) {
+        throw new NumericsError(`detectScales: evaluate gave ${quote(value)} for the scales ${scales}.`);
+      }
       const closer = Math.abs(scale - fallback) < Math.abs(best.scale - fallback);
       if (value > best.value || (value === best.value && closer)) best = { scale, value };
     }

@@ -1,4 +1,4 @@
-import { ConfigError, checkInteger, checkNumber } from '@ashlar/tensor';
+import { checkInteger, checkNumber } from '@ashlar/tensor';
 import { isNear, type Region, RegionalRope, type RegionalRopeOptions, truePlace } from './regional-rope.ts';
 
 export interface ReRopeOptions extends RegionalRopeOptions {
@@ -28,7 +28,7 @@ export class ReRope extends RegionalRope {
     super(options);
     const { window, group = Infinity, trainedLength } = options;
     checkInteger('ReRope', 'window', window);
-    if (!(group >= 1)) throw new ConfigError(`ReRope: group is ${group}; it must be a number of at least 1.`);
+    if (group !== Infinity) checkNumber('ReRope: group', group, { min: 1 });
     if (trainedLength !== undefined) checkNumber('ReRope: trainedLength', trainedLength, { above: 1 });
     this.window = window;
     this.group = group;

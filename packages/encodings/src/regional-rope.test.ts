@@ -5,6 +5,7 @@ import {
   ConfigError,
   concat,
   max,
+  NumericsError,
   type PositionEncoding,
   Rng,
   ShapeError,
@@ -26,6 +27,7 @@ import {
   SelfExtend,
   selectKeyDimensions,
 } from './index.ts';
+import type { RegionalRope } from './regional-rope.ts';
 
 const [HEADS, DIM, SEQ] = [2, 8, 12];
 const rng = new Rng(3);
@@ -100,6 +102,9 @@ describe('encodings by region', () => {
     expect(() => attend(q(), k(), k(), { encoding: dpe(all), layer: 1 })).toThrow(
       /keyDimensions has 1 layers; layer 1/,
     );
+    const oneHead = new Dpe({ headDim: DIM, window: 4, scales: [2, 4], keyDimensions: [all[0].slice(1)] });
+    expect(() => run(oneHead)).toThrow(/keyDimensions has 1 heads in layer 0; the model has 2/);
+    expect(() => run(oneHead)).toThrow(ShapeError);
   });
 
   it('count each pair: an interleaved layout is a half one with its channels moved', () => {
@@ -126,6 +131,7 @@ describe('encodings by region', () => {
       /scales\[0\] is 0\.5; it must be a whole number >= 1/,
     ],
     [() => new Dpe({ headDim: DIM, scales: [] }), ConfigError, /scales is empty/],
+    [() => new Dpe({ headDim: DIM } as never), ConfigError, /scales is empty/],
     [() => new Dpe({ headDim: DIM, scales: [1, 2, 4] }), ConfigError, /groups is \[0,1\.33.*must rise from 0 to 4/],
     [
       () => new Dpe({ headDim: DIM, scales: [1, 2], groups: [0, 3, 3] }),
@@ -138,8 +144,21 @@ describe('encodings by region', () => {
       ConfigError,
       /has 1 pairs for a head; it must have 4/,
     ],
+    [() => new Dpe({ headDim: DIM, scales: [1], groups: 4 as never }), ConfigError, /groups is 4; it must rise from 0/],
+    ...['8', [[true]], [[['yes']]], [[null]]].map((keyDimensions): [() => Dpe, typeof ConfigError, RegExp] => [
+      () => new Dpe({ headDim: DIM, scales: [1], keyDimensions: keyDimensions as never }),
+      ConfigError,
+      /keyDimensions is .*; it must be true or false for each pair, \[layers\]\[heads\]\[4\]/,
+    ]),
+    ...[Dpe, SelfExtend, ReRope, DualChunk].map((Encoding): [() => RegionalRope, typeof ConfigError, RegExp] => [
+      () => new Encoding(undefined as never),
+      ConfigError,
+      new RegExp(`^${Encoding.name}: headDim is undefined`),
+    ]),
     [() => new SelfExtend({ headDim: DIM, window: 4, group: 0 }), ConfigError, /group is 0/],
     [() => new ReRope({ headDim: DIM, window: 4, group: 0.5 }), ConfigError, /group is 0\.5/],
+    [() => new ReRope({ headDim: DIM, window: 4, group: '4' as never }), ConfigError, /group is "4"/],
+    [() => new ReRope({ headDim: DIM, window: 4, group: Number.NaN }), ConfigError, /group is NaN/],
     [() => new ReRope({ headDim: DIM, window: 4, trainedLength: 1 }), ConfigError, /trainedLength is 1/],
     [
       () => new DualChunk({ headDim: DIM, chunkSize: 4, localWindow: 4 }),
@@ -172,6 +191,9 @@ describe('key dimensions', () => {
     ]);
     await expect(selectKeyDimensions(scores, 3)).rejects.toThrow(/topK is 3; a head has 2 pairs/);
     expect(() => keyDimensionScores(q, tensor([1, 1, 0, 0], [1, 1, 2, 2]))).toThrow(ShapeError);
+    expect(() => keyDimensionScores(q, k, 'x' as never)).toThrow(/layout is "x"/);
+    await expect(selectKeyDimensions(tensor([1, 2]), 1)).rejects.toThrow(/scores \[heads, pairs\], not \[2\]/);
+    await expect(selectKeyDimensions(tensor([[1, Number.NaN]]), 1)).rejects.toThrow(NumericsError);
   });
 
   it('and scales are found one group at a time', async () => {
@@ -184,5 +206,11 @@ describe('key dimensions', () => {
     expect(await detectScales(evaluate, { groups: 3, candidates: [1, 2, 4, 8], fallback: 2 })).toEqual(wanted);
     expect(tried.slice(0, 2)).toEqual(['1,2,2', '2,2,2']);
     expect(await detectScales(() => 1, { groups: 2, candidates: [1, 8, 4], fallback: 4 })).toEqual([4, 4]);
+    const detect = (options: object, value = 1): Promise<number[]> =>
+      detectScales(() => value, { groups: 1, candidates: [2], fallback: 4, ...options });
+    await expect(detect({ candidates: [] })).rejects.toThrow(/candidates is empty; give the scales to try/);
+    await expect(detect({ candidates: [2, -1] })).rejects.toThrow(/candidates\[1\] is -1/);
+    await expect(detect({ fallback: Number.NaN })).rejects.toThrow(/fallback is NaN/);
+    await expect(detect({}, Number.NaN)).rejects.toThrow(/evaluate gave NaN for the scales 2/);
   });
 });

@@ -54,8 +54,9 @@ export abstract class RegionalRope implements PositionEncoding {
   readonly #table: RotaryTable;
 
   /** @throws ConfigError for an option out of range, ShapeError if the channels cannot be paired. */
-  constructor({ headDim, base = 10000, layout = 'half' }: RegionalRopeOptions) {
+  constructor(options: RegionalRopeOptions) {
     const owner = new.target.name;
+    const { headDim, base = 10000, layout = 'half' } = options ?? {};
     checkInteger(owner, 'headDim', headDim);
     checkNumber(`${owner}: base`, base, { above: 1 });
     checkChoice(owner, 'layout', layout, ['half', 'interleaved']);
