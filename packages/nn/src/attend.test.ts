@@ -218,6 +218,23 @@ describe('attend asks the encoding', () => {
   });
 });
 
+describe("attend refuses an encoding's answer of another shape", () => {
+  it.each<[string, PositionEncoding, string]>([
+    ['bias of other heads', { bias: () => ones([8, 3, 5]) }, 'bias must be [4,3,5] here; it is [8,3,5]'],
+    ['bias of one head', { bias: () => ones([1, 3, 5]) }, 'bias must be [4,3,5] here; it is [1,3,5]'],
+    ['scores of one head', { scores: () => ones([2, 1, 3, 5]) }, 'scores must be [2,4,3,5] here'],
+    [
+      'keys for all heads',
+      { rotate: (q) => [q, ones([2, 4, 5, DIM])] },
+      'rotate must be [2,2,5,4] here; it is [2,4,5,4]',
+    ],
+    ['keys wider than queries', { rotate: (q) => [q, ones([2, 2, 5, 8])] }, 'rotate must be [2,2,5,4] here'],
+  ])('%s', (_, encoding, message) => {
+    expect(() => attend(...inputs(), { encoding })).toThrow(ShapeError);
+    expect(() => attend(...inputs(), { encoding })).toThrow(message);
+  });
+});
+
 it('splits and merges heads', () => {
   const x = random([2, 3, 8]);
   const split = splitHeads(x, 4);

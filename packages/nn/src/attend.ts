@@ -56,7 +56,7 @@ export interface AttendOptions {
  * @param k `[batch, kvHeads, k, headDim]`.
  * @param v `[batch, kvHeads, k, valueDim]`.
  * @returns `[batch, heads, q, valueDim]`.
- * @throws ShapeError if the shapes do not fit.
+ * @throws ShapeError if the shapes do not fit, also those that the encoding returns.
  */
 export function attend(q: Tensor, k: Tensor, v: Tensor, options: AttendOptions = {}): Tensor {
   checkShapes(q, k, v, options);
@@ -70,6 +70,8 @@ export function attend(q: Tensor, k: Tensor, v: Tensor, options: AttendOptions =
     const context = { layer };
     const products = (): Tensor => {
       const [qs, ks] = encoding?.rotate?.(q, k, qPositions, kPositions, context) ?? [q, k];
+      checkAnswer('rotate', qs, [...q.shape.slice(0, 3), qs.shape[3] as number]);
+      checkAnswer('rotate', ks, [...k.shape.slice(0, 3), qs.shape[3] as number]);
       const scaled = mul(qs, options.scale ?? 1 / Math.sqrt(headDim));
       // An encoding may return both wider than they were.
       const rows = reshape(scaled, [...grouped, scaled.shape[3] as number]);
@@ -77,12 +79,15 @@ export function attend(q: Tensor, k: Tensor, v: Tensor, options: AttendOptions =
     };
     const logits =
       encoding?.scores?.(q, repeatInterleave(k, heads / kvHeads, 1), qPositions, kPositions, context) ?? products();
+    checkAnswer('scores', logits, [batch, heads, queries, keys]);
+    const bias = encoding?.scores === undefined ? encoding?.bias?.(qPositions, kPositions, context) : undefined;
+    if (bias !== undefined) checkAnswer('bias', bias, [heads, queries, keys]);
     // The small terms are added up before they meet the logits.
     const terms = [
       options.causal === 'position' ? positionMask(qPositions, kPositions) : undefined,
       options.causal === true ? causalMask(queries, keys) : undefined,
       options.mask && additive(options.mask),
-      encoding?.scores === undefined ? encoding?.bias?.(qPositions, kPositions, context) : undefined,
+      bias,
     ].filter((term) => term !== undefined);
     const weights = softmax(terms.length === 0 ? logits : add(logits, terms.reduce(add)));
     const kept = dropout === undefined ? weights : dropout.apply(weights);
@@ -100,6 +105,14 @@ export function splitHeads(x: Tensor, heads: number): Tensor {
 export function mergeHeads(x: Tensor): Tensor {
   const [batch, heads, seq, headDim] = x.shape;
   return tidy(() => reshape(transpose(x, [0, 2, 1, 3]), [batch, seq, heads * headDim]));
+}
+
+/** @throws ShapeError for an encoding made for another number of heads, say. */
+function checkAnswer(method: string, { shape }: Tensor, expected: number[]): void {
+  if (String(shape) === String(expected)) return;
+  throw new ShapeError(
+    `Attention: the encoding's ${method} must be [${expected}] here; it is [${shape}]. Make it for this layer's heads.`,
+  );
 }
 
 function additive(mask: Tensor): Tensor {

@@ -11,6 +11,7 @@ import {
   slice,
   sub,
   type Tensor,
+  tile,
 } from '@ashlar/tensor';
 import { expectNoLeak, gradCheck } from '@ashlar/tensor/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -18,7 +19,7 @@ import {
   attend,
   type Initializer,
   KeyValueCache,
-  type Linear,
+  Linear,
   MultiHeadAttention,
   mergeHeads,
   normal_,
@@ -41,10 +42,13 @@ const rng = new Rng(2);
 const init: Initializer = normal_({ std: 0.5 });
 
 /** Biased by the distance, so that wrong positions show. */
-const distance: PositionEncoding = {
-  bias: (q, k) =>
-    cast(reshape(sub(reshape(k, [1, -1]), reshape(q, [-1, 1])), [1, q.shape[0], k.shape[0] as number]), 'float32'),
-};
+const distance = (heads: number): PositionEncoding => ({
+  bias: (q, k) => {
+    const [queries, keys] = [q, k].map(({ shape }) => shape[0] as number);
+    const distances = reshape(sub(reshape(k, [1, -1]), reshape(q, [-1, 1])), [1, queries, keys]);
+    return tile(cast(distances, 'float32'), [heads, 1, 1]);
+  },
+});
 
 function project(layer: Linear, rows: Matrix): Matrix {
   const weight = rowsOf(layer.weight.stored);
@@ -76,7 +80,7 @@ describe('MultiHeadAttention', () => {
   });
 
   it('has the gradients of finite differences', () => {
-    const layer = new MultiHeadAttention(4, { heads: 2, kvHeads: 1, causal: true, encoding: distance, init, rng });
+    const layer = new MultiHeadAttention(4, { heads: 2, kvHeads: 1, causal: true, encoding: distance(2), init, rng });
     const x = random([1, 3, 4]);
     gradCheck((x) => layer.apply(x), [x]);
     checkParameterGradients(layer, () => layer.apply(x));
@@ -91,15 +95,25 @@ describe('MultiHeadAttention', () => {
   });
 
   it('does not take the encoding for its child', () => {
-    const encoding = new MultiHeadAttention(4, { heads: 1, rng }) as unknown as PositionEncoding;
+    const encoding = Object.assign(new Linear(4, 4, { rng }), distance(1));
     const layer = new MultiHeadAttention(4, { heads: 1, encoding, rng });
     expect([...layer.namedParameters()]).toHaveLength(8);
+  });
+
+  it('refuses an encoding that is none', () => {
+    for (const encoding of ['rope', null, new Linear(4, 4, { rng })]) {
+      const options = { heads: 1, encoding: encoding as unknown as PositionEncoding, rng };
+      expect(() => new MultiHeadAttention(4, options)).toThrow(
+        /MultiHeadAttention: encoding .*pass a PositionEncoding/,
+      );
+      expect(() => new TransformerBlock(4, options)).toThrow(ConfigError);
+    }
   });
 });
 
 describe.each(['pre', 'post'] as const)('TransformerBlock, %s-norm', (norm) => {
   const make = (layer = 0): TransformerBlock =>
-    new TransformerBlock(8, { heads: 4, kvHeads: 2, causal: true, encoding: distance, layer, norm, init, rng });
+    new TransformerBlock(8, { heads: 4, kvHeads: 2, causal: true, encoding: distance(4), layer, norm, init, rng });
 
   it('is its parts', () => {
     const block = make();

@@ -1,4 +1,13 @@
-import { ConfigError, Module, type PositionEncoding, type Rng, range, ShapeError, type Tensor } from '@ashlar/tensor';
+import {
+  ConfigError,
+  checkEncoding,
+  Module,
+  type PositionEncoding,
+  type Rng,
+  range,
+  ShapeError,
+  type Tensor,
+} from '@ashlar/tensor';
 import { type AttendOptions, attend, mergeHeads, splitHeads } from './attend.ts';
 import { Dropout } from './dropout.ts';
 import type { Initializer } from './init.ts';
@@ -26,7 +35,10 @@ export interface AttentionOptions {
   kvHeads?: number;
   /** Default `dim / heads`. */
   headDim?: number;
-  /** No child of this module: an encoding that has parameters belongs to the model. Default none. */
+  /**
+   * Its `rotate`, `bias` or `scores` acts here; an `embed` is the model's to add to the tokens. No child of this module: an
+   * encoding that has parameters belongs to the model. Default none.
+   */
   encoding?: PositionEncoding;
   /** Index among the model's attention layers, which the encoding and the cache are told. Default 0. */
   layer?: number;
@@ -60,11 +72,12 @@ export class MultiHeadAttention extends Module<[Tensor, AttentionInput?]> {
   readonly dropout: Dropout;
   readonly #encoding: PositionEncoding | undefined;
 
-  /** @throws ConfigError unless the heads divide `dim` and the key heads divide the heads. */
+  /** @throws ConfigError unless the heads divide `dim` and the key heads divide the heads; for an encoding that is none. */
   constructor(dim: number, options: AttentionOptions) {
     super();
     const { heads, kvHeads = heads, headDim = dim / heads, bias = true, outBias = bias, rng, init } = options;
     checkHeads('MultiHeadAttention', heads, kvHeads);
+    if (options.encoding !== undefined) checkEncoding('MultiHeadAttention', options.encoding);
     checkSizes('MultiHeadAttention', { dim, 'headDim (dim / heads)': headDim });
     this.heads = heads;
     this.kvHeads = kvHeads;

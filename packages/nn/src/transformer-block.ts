@@ -18,7 +18,7 @@ export interface TransformerBlockOptions extends AttentionOptions {
 /**
  * A Transformer block, `[batch, seq, dim]` to the same. Pre-norm: `x += attn(norm1(x)); x += mlp(norm2(x))`; post-norm:
  * `x = norm1(x + attn(x)); x = norm2(x + mlp(x))`. `dropout` acts on the attention weights, on the hidden units and on
- * what either sublayer adds.
+ * what either sublayer adds. An encoding's `embed` is not called: the model adds it to the tokens before its first block.
  *
  * Source: Vaswani et al. 2017, arXiv 1706.03762; Xiong et al. 2020, arXiv 2002.04745 (pre-norm).
  */
