@@ -1,8 +1,10 @@
 import {
   add,
+  cast,
   concat,
   exp,
   expandDims,
+  greater,
   log,
   maximum,
   mul,
@@ -17,6 +19,9 @@ import {
 import { associativeScan } from './associative-scan.ts';
 import { decayedScan } from './decayed-scan.ts';
 
+/** The lowest number of float32. */
+const LOWEST = -3.4028234663852886e38;
+
 /** What tokens leave to those after them. */
 export interface RecurrenceState {
   /** `[b, h, d, e]`: the mean of `k v^T` over the tokens so far, weighted by `exp(g)`. */
@@ -28,7 +33,8 @@ export interface RecurrenceState {
 /**
  * Additive linear recurrence: `o_t = q_t^T [sum_{j <= t} exp(g_j) k_j v_j^T] / [sum_{j <= t} exp(g_j)]`, the division for each
  * key channel. Instead of multiplying decays it adds up weights: the state is a mean over all tokens so far. Exact, of cost
- * linear in `n`; logits of any size that float32 holds do not overflow.
+ * linear in `n`; logits of any size that float32 holds do not overflow. A logit of
+ * `-Infinity` is a token of no weight; a channel whose tokens so far have none gives 0.
  *
  * Source: LightNet, "You Only Scan Once: Efficient Multi-dimension Sequential Modeling with LightNet" (2024, arXiv 2405.21022).
  * @param q, k, g `[b, h, n, d]`. @param v `[b, h, n, e]`.
@@ -44,9 +50,12 @@ export function additiveRecurrence(
 ): { output: Tensor; state: RecurrenceState } {
   checkRecurrence(q, k, v, g, initialState);
   return tidy(() => {
-    const z = logCumSumExp(g, initialState?.logsum);
+    // Of infinite logits the differences would be NaN.
+    const logits = maximum(g, LOWEST);
+    const z = logCumSumExp(logits, initialState?.logsum);
+    const weights = mul(exp(sub(logits, z)), cast(greater(g, LOWEST), 'float32'));
     const initial = initialState && { s: initialState.s, z: initialState.logsum };
-    const { output, s } = decayedScan(q, mul(k, exp(sub(g, z))), v, z, initial);
+    const { output, s } = decayedScan(q, mul(k, weights), v, z, initial);
     return { output, state: { s, logsum: lastToken(z) } };
   });
 }

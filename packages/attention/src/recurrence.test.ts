@@ -4,6 +4,7 @@ import {
   abs,
   add,
   gather,
+  grads,
   jit,
   max,
   mean,
@@ -17,6 +18,7 @@ import {
   silu,
   slice,
   sub,
+  sum,
   type Tensor,
   tensor1d,
   tensor2d,
@@ -101,6 +103,29 @@ describe('additiveRecurrence', () => {
       expect(furthest(second.state.logsum, whole.state.logsum)).toBeLessThan(1e-5);
     }
   });
+
+  it.each(['cpu', 'ort'])(
+    'gives tokens of logit -Infinity no weight, where no others came yet 0 (%s)',
+    async (backend) => {
+      await setBackend(backend);
+      const all = inputs(70);
+      const forgotten = tensor1d(Array.from({ length: 70 }, (_, t) => (t < 66 || t === 68 ? -Infinity : 0)));
+      const [q, k, v, g] = [...all.slice(0, 3), add(all[3], reshape(forgotten, [70, 1]))];
+      const { output, state } = additiveRecurrence(q, k, v, g);
+      expect(max(abs(tokens(output, 0, 66))).dataSync()[0]).toBe(0);
+      const kept = (x: Tensor): Tensor => gather(x, tensor1d([66, 67, 69], 'int32'), 2);
+      const seen = additiveRecurrence(kept(q), kept(k), kept(v), kept(g));
+      expect(furthest(kept(output), seen.output)).toBeLessThan(1e-5);
+      expect(furthest(state.s, seen.state.s)).toBeLessThan(1e-5);
+      // A state of forgotten tokens alone is none.
+      const [head, tail] = [0, 66].map((from) => [q, k, v, g].map((x) => tokens(x, from, from === 0 ? 66 : -1)));
+      const { state: empty } = additiveRecurrence(head[0], head[1], head[2], head[3]);
+      const rest = additiveRecurrence(tail[0], tail[1], tail[2], tail[3], { initialState: empty });
+      expect(furthest(rest.output, tokens(output, 66))).toBeLessThan(1e-5);
+      const gradients = grads((q, k, v, g) => sum(additiveRecurrence(q, k, v, g).output))([q, k, v, g]);
+      for (const gradient of gradients) expect(gradient.dataSync().every(Number.isFinite)).toBe(true);
+    },
+  );
 
   it('does not look ahead', () => {
     const [q, k, v, g] = inputs(70);
