@@ -145,6 +145,7 @@ describe('AttentionRefinement', () => {
         make().apply(previous, attention('c'), { height: 2, ...input });
     expect(run({ height: 4 })).toThrow(ShapeError);
     expect(run({ height: 4 })).toThrow(/a height that divides the cells; .* and 4\./);
+    for (const height of [-2, 0, 0.5, undefined]) expect(run({ height })).toThrow(ShapeError);
     expect(run({ padding: zeros([2, 5]) })).toThrow(ShapeError);
     expect(run({ keep: zeros([4, 2]) })).toThrow(ShapeError);
     expect(run({}, attention('p', 1))).toThrow(ShapeError);

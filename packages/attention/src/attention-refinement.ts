@@ -28,6 +28,7 @@ import {
   transpose,
   zeros,
 } from '@ashlar/tensor';
+import { checkOptions } from './options.ts';
 
 export interface RefinementInput {
   /** Rows of the image's cells. */
@@ -57,6 +58,7 @@ export class AttentionRefinement extends Module<[Tensor, Tensor, RefinementInput
   /** @param options.channels of the coverage features. Default 32. @throws ConfigError unless both are positive integers. */
   constructor(options: { readonly heads: number; readonly channels?: number; readonly rng: Rng }) {
     super();
+    checkOptions('AttentionRefinement', options);
     const { heads, channels = 32, rng } = options;
     checkInteger('AttentionRefinement', 'heads', heads);
     checkInteger('AttentionRefinement', 'channels', channels);
@@ -77,7 +79,9 @@ export class AttentionRefinement extends Module<[Tensor, Tensor, RefinementInput
       current.rank === 4 &&
       heads === this.heads &&
       String(previous.shape) === String(current.shape) &&
-      Number.isInteger(cells / height) &&
+      Number.isInteger(height) &&
+      height > 0 &&
+      cells % height === 0 &&
       (padding === undefined || String(padding.shape) === String([batch, cells])) &&
       (keep === undefined || String(keep.shape) === String([batch, steps]));
     if (!fits) {

@@ -4,6 +4,7 @@ import {
   ConfigError,
   cast,
   checkInteger,
+  checkNumber,
   Module,
   matMul,
   mul,
@@ -19,6 +20,7 @@ import {
   zeros,
 } from '@ashlar/tensor';
 import { AttentionRefinement, type RefinementInput } from './attention-refinement.ts';
+import { checkOptions } from './options.ts';
 
 export interface CoverageDecoderOptions {
   /** Default 256. */
@@ -51,12 +53,14 @@ export interface CoverageInput extends RefinementInput {
  * Source: Zhao and Gao, "CoMER" (ECCV 2022, arXiv 2207.04410); with `keep`, PosFormer (arXiv 2407.07764).
  */
 export class CoverageDecoder extends Module<[Tensor, CoverageInput], { out: Tensor; attention: Tensor }> {
+  readonly dim: number;
   readonly layers: readonly Layer[];
   readonly arm: AttentionRefinement;
 
   /** @throws ConfigError for a size out of range or heads that do not divide `dim`. */
   constructor(options: CoverageDecoderOptions) {
     super();
+    checkOptions('CoverageDecoder', options);
     const { dim = 256, heads = 8, layers = 3, hidden = 1024, dropout = 0.3, channels, rng } = options;
     checkInteger('CoverageDecoder', 'dim', dim);
     checkInteger('CoverageDecoder', 'heads', heads);
@@ -65,6 +69,8 @@ export class CoverageDecoder extends Module<[Tensor, CoverageInput], { out: Tens
     }
     checkInteger('CoverageDecoder', 'layers', layers);
     checkInteger('CoverageDecoder', 'hidden', hidden);
+    checkNumber('CoverageDecoder: dropout', dropout, { min: 0, below: 1 });
+    this.dim = dim;
     this.layers = Array.from(
       { length: layers },
       (_, i) => new Layer({ dim, heads, hidden, dropout, rng: rng.fork('layers').fork(i) }),
@@ -77,10 +83,18 @@ export class CoverageDecoder extends Module<[Tensor, CoverageInput], { out: Tens
    * @throws ShapeError if the shapes do not fit.
    */
   override forward(x: Tensor, input: CoverageInput): { out: Tensor; attention: Tensor } {
-    const { memory } = input;
-    if (x.rank !== 3 || memory.rank !== 3 || x.shape[0] !== memory.shape[0] || x.shape[2] !== memory.shape[2]) {
+    const { memory, padding, tokenPadding } = input;
+    const [batch, steps] = x.shape;
+    const [, cells] = memory.shape;
+    const fits =
+      [x, memory].every(({ rank, shape }) => rank === 3 && shape[0] === batch && shape[2] === this.dim) &&
+      (padding === undefined || String(padding.shape) === String([batch, cells])) &&
+      (tokenPadding === undefined || String(tokenPadding.shape) === String([batch, steps]));
+    if (!fits) {
       throw new ShapeError(
-        `CoverageDecoder takes [batch, T, dim] and memory [batch, cells, dim], not [${x.shape}] and [${memory.shape}].`,
+        `CoverageDecoder takes [batch, T, ${this.dim}], memory [batch, cells, ${this.dim}], padding [batch, cells] and ` +
+          `tokenPadding [batch, T], not [${x.shape}], [${memory.shape}], [${padding?.shape ?? ''}] and ` +
+          `[${tokenPadding?.shape ?? ''}].`,
       );
     }
     let out = x;

@@ -1,6 +1,6 @@
 import '@ashlar/backend-ort';
 import '@tensorflow/tfjs-backend-cpu';
-import { Alibi, MdLrpe, Rope } from '@ashlar/encodings';
+import { Alibi, MdLrpe, Nope, Rope, Sinusoidal } from '@ashlar/encodings';
 import { xavierUniform_ } from '@ashlar/nn';
 import {
   abs,
@@ -179,12 +179,23 @@ describe('LightNetAttention', () => {
 
   it('names options and shapes that do not fit', () => {
     expect(() => layer({ heads: 3 })).toThrow(/dim is 8; it must be a multiple of heads, 3/);
-    expect(() => layer({ gate: 'sum' as 'pre' })).toThrow(/gate is .*'pre', 'post' or 'none'/);
+    expect(() => layer({ gate: 'sum' as 'pre' })).toThrow(/gate is "sum"; it may be "pre", "post", "none"/);
+    expect(() => layer({ scalarDecay: 'abc' as 'complement' })).toThrow(/scalarDecay is "abc"; it may be true, false/);
+    expect(() => layer({ causal: 'no' as never })).toThrow(/causal is "no"/);
+    expect(() => layer({ sink: 1 as never })).toThrow(/sink is 1/);
     expect(() => layer({ causal: false, scalarDecay: true })).toThrow(/scalarDecay needs causal/);
-    expect(() => layer({ encoding: new Alibi({ heads: HEADS }) })).toThrow(/acts on logits/);
+    expect(() => layer({ encoding: new Alibi({ heads: HEADS }) })).toThrow(/acts on logits.*take one with rotate/);
+    expect(() => layer({ encoding: new Sinusoidal({ dim: DIM }) })).toThrow(/has embed alone, which a model adds/);
+    expect(() => layer({ encoding: 'rope' as never })).toThrow(/encoding is "rope"/);
+    expect(() => layer({ encoding: new Nope() })).not.toThrow();
     const rotary = layer({ encoding: new MdLrpe({ headDim: 4, form: 'rotary' }) });
     expect(() => rotary.apply(input(3))).toThrow(ConfigError);
     expect(() => layer({ causal: false }).step(input(1))).toThrow(/step needs causal/);
+    const { state } = layer().step(input(1));
+    expect(() => layer().step(input(1, 3), state)).toThrow(/state must be s \[3, 2, keyWidth, 4\].*not \[2,2,4,4\]/);
+    expect(() => layer({ scalarDecay: true }).step(input(1), state)).toThrow(/logsum \[2, 2, 1\]/);
+    expect(() => layer({ encoding: cosine() }).step(input(1), state)).toThrow(/keys 4 wide; this layer's are 8/);
+    expect(() => layer().step(input(1), {} as never)).toThrow(ShapeError);
     expect(() => layer().apply(input(3), { mask: tensor2d([[1, 1]]) })).toThrow(/mask must be \[2,3\]/);
     expect(() => layer().apply(tensor2d([[1, 1]]))).toThrow(ShapeError);
   });

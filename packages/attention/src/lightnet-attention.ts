@@ -3,6 +3,8 @@ import {
   add,
   ConfigError,
   cast,
+  checkChoice,
+  checkEncoding,
   checkInteger,
   einsum,
   exp,
@@ -10,7 +12,6 @@ import {
   Module,
   mul,
   type PositionEncoding,
-  quote,
   type Rng,
   range,
   reshape,
@@ -26,6 +27,7 @@ import {
 import { lastToken, logCumSumExp } from './additive-recurrence.ts';
 import { decayedScan } from './decayed-scan.ts';
 import { hide, tokenSoftmax } from './one-scan-attention.ts';
+import { checkOptions } from './options.ts';
 
 export interface LightNetAttentionOptions {
   /** Width of the tokens; a multiple of `heads`. */
@@ -35,7 +37,9 @@ export interface LightNetAttentionOptions {
   readonly causal?: boolean;
   /**
    * Its `rotate` is applied to `silu(q)` and to the normalised keys. Causal, with a decay for each channel, it must give each
-   * channel several instead of mixing them: `MdLrpe` of the cosine form. No child of this module. Default none.
+   * channel several instead of mixing them: `MdLrpe` of the cosine form. Its angles may depend on a token's own position
+   * alone if `step` is to equal a full pass: the state keeps sums over rotated keys, which a `Clex` or a `Rope` of dynamic
+   * scaling would have to turn again whenever the length grows. No child of this module. Default none.
    */
   readonly encoding?: PositionEncoding;
   /** Index of the layer, which the encoding is told. Default 0. */
@@ -100,9 +104,10 @@ export class LightNetAttention extends Module<[Tensor, LightNetInput?]> {
   readonly o_proj: Linear;
   readonly #encoding: PositionEncoding | undefined;
 
-  /** @throws ConfigError for an option out of range, or an encoding that acts on logits. */
+  /** @throws ConfigError for an option out of range, or an encoding that acts on tokens or logits. */
   constructor(options: LightNetAttentionOptions) {
     super();
+    checkOptions('LightNetAttention', options);
     const { dim, heads, causal = true, encoding, layer = 0, gate = 'pre', sink = true, scalarDecay = false } = options;
     const { rng, init = xavierUniform_({ gain: 0.01 }), outInit = zeros_() } = options;
     const fail = (problem: string): never => {
@@ -112,10 +117,17 @@ export class LightNetAttention extends Module<[Tensor, LightNetInput?]> {
     checkInteger('LightNetAttention', 'heads', heads);
     checkInteger('LightNetAttention', 'layer', layer, 0);
     if (dim % heads !== 0) fail(`dim is ${dim}; it must be a multiple of heads, ${heads}`);
-    if (!['pre', 'post', 'none'].includes(gate)) fail(`gate is ${quote(gate)}; it may be 'pre', 'post' or 'none'`);
+    checkChoice('LightNetAttention', 'causal', causal, [true, false]);
+    checkChoice('LightNetAttention', 'gate', gate, ['pre', 'post', 'none']);
+    checkChoice('LightNetAttention', 'sink', sink, [true, false]);
+    checkChoice('LightNetAttention', 'scalarDecay', scalarDecay, [true, false, 'complement']);
     if (!causal && scalarDecay !== false) fail('scalarDecay needs causal: without an order nothing decays');
+    if (encoding !== undefined) checkEncoding('LightNetAttention', encoding);
     if (encoding?.bias !== undefined || encoding?.scores !== undefined) {
-      fail('the encoding acts on logits, of which there are none here; take one with rotate (MdLrpe) or embed');
+      fail('the encoding acts on logits, of which there are none here; take one with rotate (MdLrpe)');
+    }
+    if (encoding?.embed !== undefined && encoding.rotate === undefined) {
+      fail('the encoding has embed alone, which a model adds to its tokens; take one with rotate here (MdLrpe)');
     }
     this.dim = dim;
     this.heads = heads;
@@ -149,13 +161,15 @@ export class LightNetAttention extends Module<[Tensor, LightNetInput?]> {
   }
 
   /**
-   * Goes on from `state`: `x` `[batch, n, dim]` are the next tokens, one or many. As `forward` on all of them at once.
+   * Goes on from `state`: `x` `[batch, n, dim]` are the next tokens, one or many. As `forward` on all of them at once, unless
+   * the encoding's angles change with the length (see `encoding`).
    * @param state of the last step; none before the first. It stays the caller's.
-   * @throws ConfigError unless the layer is causal.
+   * @throws ConfigError unless the layer is causal, ShapeError for a state of another batch or layer.
    */
   step(x: Tensor, state?: LightNetState, input: LightNetInput = {}): { output: Tensor; state: LightNetState } {
     if (!this.causal) throw new ConfigError('LightNetAttention: step needs causal: true.');
     this.#check(x, input);
+    if (state !== undefined) this.#checkState(x, state);
     return tidy(() => this.#scan(x, state, input));
   }
 
@@ -180,6 +194,9 @@ export class LightNetAttention extends Module<[Tensor, LightNetInput?]> {
     const copies = clocks === 1 ? 1 : width / clocks;
     const clock = (x: Tensor): Tensor => (copies === 1 ? x : tile(x, [...x.shape.slice(1).map(() => 1), copies]));
     const s = state?.s ?? zeros([batch, heads, width, v.shape[3] as number]);
+    if (s.shape[2] !== width) {
+      throw new ShapeError(`LightNetAttention: the state is of keys ${s.shape[2]} wide; this layer's are ${width}.`);
+    }
     const scanned = decayedScan(qs, ks, v, clock(z), { s, z: clock(before) });
     return {
       output: this.#finish(x, mergeHeads(scanned.output)),
@@ -210,6 +227,22 @@ export class LightNetAttention extends Module<[Tensor, LightNetInput?]> {
     const u = (): Tensor => this.output_gate.reduce((y, layer) => layer.apply(y), x);
     if (gate === 'none') return this.o_proj.apply(norm.apply(o));
     return this.o_proj.apply(gate === 'pre' ? norm.apply(mul(o, sigmoid(u()))) : mul(norm.apply(o), silu(u())));
+  }
+
+  #checkState({ shape: [batch] }: Tensor, { s, logsum, position }: LightNetState): void {
+    const { heads, dim, scalarDecay } = this;
+    const headDim = dim / heads;
+    const clocks = scalarDecay === false ? headDim : 1;
+    const fits =
+      s?.rank === 4 &&
+      String([...s.shape.slice(0, 2), s.shape[3]]) === String([batch, heads, headDim]) &&
+      String(logsum?.shape) === String([batch, heads, clocks]) &&
+      String(position?.shape) === '1';
+    if (fits) return;
+    throw new ShapeError(
+      `LightNetAttention: the state must be s [${batch}, ${heads}, keyWidth, ${headDim}], logsum [${batch}, ${heads}, ` +
+        `${clocks}] and position [1], not [${s?.shape}], [${logsum?.shape}] and [${position?.shape}].`,
+    );
   }
 
   #check(x: Tensor, { mask }: LightNetInput): void {

@@ -1,16 +1,18 @@
 import '@ashlar/backend-ort';
 import '@tensorflow/tfjs-backend-cpu';
-import { Sinusoidal } from '@ashlar/encodings';
+import { Alibi, Nope, Rope, SelfExtend, Sinusoidal } from '@ashlar/encodings';
 import { adam, Optimizer } from '@ashlar/optim';
 import {
   abs,
   cast,
   concat,
   disposeMap,
+  grads,
   jit,
   lossAndGrads,
   max,
   moduleState,
+  type PositionEncoding,
   Rng,
   ShapeError,
   setBackend,
@@ -20,6 +22,7 @@ import {
   tensor2d,
   tensor3d,
   tidy,
+  zeros,
 } from '@ashlar/tensor';
 import { expectNoLeak, gradCheck } from '@ashlar/tensor/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -95,12 +98,62 @@ describe('SymbolDecoder', () => {
       /\[batch, height, width, dim\]/,
     );
     expect(() => symbols().apply(tokens(), { features: rng.normal([2, 2, 3, 4]) })).toThrow(
-      /memory \[batch, cells, dim\]/,
+      /memory \[batch, cells, 8\]/,
     );
+    expect(() => symbols().apply(tokens(), { features: features(), padding: zeros([2, 3, 2]) })).toThrow(
+      /padding \[batch, height, width\], not .* and \[2,3,2\]/,
+    );
+    const decoder = new CoverageDecoder({ dim: 8, heads: 2, rng });
+    const memory = zeros([2, 6, 8]);
+    expect(() => decoder.apply(zeros([2, 4, 6]), { memory: zeros([2, 6, 6]), height: 2 })).toThrow(/\[batch, T, 8\]/);
+    expect(() => decoder.apply(zeros([2, 4, 8]), { memory, height: 2, tokenPadding: zeros([2, 6]) })).toThrow(
+      ShapeError,
+    );
+    expect(() => decoder.apply(zeros([2, 4, 8]), { memory, height: 2, padding: zeros([2, 4]) })).toThrow(ShapeError);
     expect(() => symbols({ heads: 3 })).toThrow(/dim is 8; it must be a multiple of heads, 3/);
     expect(() => symbols({ vocabSize: 0 })).toThrow(/vocabSize is 0/);
+    expect(() => symbols({ pad: Number.NaN })).toThrow(/SymbolDecoder: pad is NaN/);
+    expect(() => symbols({ structuralTokens: [1, Number.NaN] })).toThrow(/structuralTokens\[1\] is NaN/);
+    expect(() => symbols({ structuralTokens: 3 })).toThrow(/structuralTokens is 3; it must be a list/);
+    expect(() => symbols({ dropout: 1 })).toThrow(/CoverageDecoder: dropout is 1/);
     expect(() => new CoverageDecoder({ layers: 0, rng })).toThrow(/layers is 0/);
     expect(() => new PositionDecoder({ ...options, maxDepth: 1 })).toThrow(/maxDepth is 1/);
+  });
+
+  it('takes encodings that are added to the tokens, and no other', () => {
+    for (const encoding of [
+      new Rope({ headDim: 4 }),
+      new Alibi({ heads: 2 }),
+      new SelfExtend({ headDim: 4, window: 2, group: 2 }),
+    ]) {
+      expect(() => symbols({ encoding })).toThrow(/SymbolDecoder: the encoding acts on .*take one with embed/);
+      expect(() => new PositionDecoder({ ...options, encoding })).toThrow(/PositionDecoder: the encoding acts on/);
+    }
+    expect(() => symbols({ encoding: undefined })).toThrow(/encoding is undefined/);
+    const out = (encoding: PositionEncoding): Tensor => symbols({ encoding }).eval().apply(tokens(), image()).logits;
+    expect(furthest(out(new Sinusoidal({ dim: 8 })), out(new Nope()))).toBeGreaterThan(1e-2);
+    expect(() => out(new Sinusoidal({ dim: 4 }))).toThrow(
+      /SymbolDecoder: the encoding's embed must be \[6, 8\] here; it is \[6,4\]/,
+    );
+  });
+});
+
+describe('posformerLoss', () => {
+  const signals = (classes: number): Tensor => rng.fork('logits').normal([2, 6, classes]);
+  const logits = { tokens: signals(9), levels: signals(5), positions: signals(6) };
+
+  it('is 0, with gradients of 0, where all is padding', () => {
+    const none = zeros([2, 6], 'int32');
+    const loss = (x: Tensor): Tensor =>
+      posformerLoss({ ...logits, tokens: x }, { tokens: none, levels: none, positions: none }).total;
+    expect(loss(logits.tokens).dataSync()[0]).toBe(0);
+    expect(max(abs(grads(loss)([logits.tokens])[0])).dataSync()[0]).toBe(0);
+  });
+
+  it('refuses options out of range', () => {
+    const wanted = { tokens: targets(), levels: zeros([2, 6], 'int32'), positions: zeros([2, 6], 'int32') };
+    expect(() => posformerLoss(logits, wanted, { weight: -0.5 })).toThrow(/posformerLoss: weight is -0\.5/);
+    expect(() => posformerLoss(logits, wanted, { pad: Number.NaN })).toThrow(/posformerLoss: pad is NaN/);
   });
 });
 

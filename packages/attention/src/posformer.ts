@@ -1,29 +1,37 @@
 import { Embedding, LayerNorm, Linear, Sequential } from '@ashlar/nn';
 import {
   add,
+  ConfigError,
   cast,
+  checkEncoding,
   checkInteger,
+  checkNumber,
   crossEntropy,
   div,
   equal,
   fill,
   gelu,
   Module,
+  maximum,
   mul,
+  notEqual,
   type PositionEncoding,
-  range,
+  quote,
   relu,
   reshape,
   ShapeError,
+  sum,
   type Tensor,
   tidy,
   where,
 } from '@ashlar/tensor';
+import { addPositions } from './add-positions.ts';
 import { keepSteps } from './attention-refinement.ts';
 import { CoverageDecoder, type CoverageDecoderOptions } from './coverage-decoder.ts';
+import { checkOptions } from './options.ts';
 
 export interface PosformerDecoderOptions extends CoverageDecoderOptions {
-  /** Added to the tokens; the paper's is sinusoidal, interleaved. */
+  /** Its `embed` is added to the tokens; the paper's is sinusoidal, interleaved. */
   readonly encoding: PositionEncoding;
   /** The ids of `^`, `_` and `{`, whose steps cover nothing. Default none: CoMER. */
   readonly structuralTokens?: readonly number[];
@@ -45,9 +53,26 @@ abstract class PosformerDecoder<Args extends unknown[], Out> extends Module<Args
   readonly #structural: readonly number[];
   readonly #pad: number;
 
+  /** @throws ConfigError for an option out of range, or an encoding that acts in attention. */
   constructor(options: PosformerDecoderOptions) {
     super();
+    const owner = new.target.name;
+    checkOptions(owner, options);
     const { dim = 256, encoding, structuralTokens = [], pad = 0, rng } = options;
+    checkEncoding(owner, encoding);
+    if (encoding.rotate !== undefined || encoding.bias !== undefined || encoding.scores !== undefined) {
+      throw new ConfigError(
+        `${owner}: the encoding acts on queries, keys or logits; take one with embed (Sinusoidal, LearnedAbsolute), which is ` +
+          'added to the tokens.',
+      );
+    }
+    checkNumber(`${owner}: pad`, pad, { integer: true });
+    if (!Array.isArray(structuralTokens)) {
+      throw new ConfigError(`${owner}: structuralTokens is ${quote(structuralTokens)}; it must be a list of ids.`);
+    }
+    for (const [i, id] of structuralTokens.entries()) {
+      checkNumber(`${owner}: structuralTokens[${i}]`, id, { integer: true });
+    }
     this.norm = new LayerNorm(dim);
     this.model = new CoverageDecoder({ ...options, rng: rng.fork('model') });
     this.#encoding = encoding;
@@ -58,14 +83,18 @@ abstract class PosformerDecoder<Args extends unknown[], Out> extends Module<Args
   protected decode(embedded: Tensor, tokens: Tensor, image: ImageMemory): { out: Tensor; attention: Tensor } {
     const { features, padding } = image;
     const [batch, height, width, dim] = features.shape as [number, number, number, number];
-    if (features.rank !== 4 || tokens.rank !== 2 || tokens.shape[0] !== batch) {
+    const fits =
+      features.rank === 4 &&
+      tokens.rank === 2 &&
+      tokens.shape[0] === batch &&
+      (padding === undefined || String(padding.shape) === String([batch, height, width]));
+    if (!fits) {
       throw new ShapeError(
-        `This decoder takes tokens [batch, T] and features [batch, height, width, dim], not [${tokens.shape}] and ` +
-          `[${features.shape}].`,
+        'This decoder takes tokens [batch, T], features [batch, height, width, dim] and padding [batch, height, width], not ' +
+          `[${tokens.shape}], [${features.shape}] and [${padding?.shape ?? ''}].`,
       );
     }
-    const encoded = this.#encoding.embed?.(range(0, tokens.shape[1] as number, 1, 'int32'));
-    return this.model.apply(this.norm.apply(encoded === undefined ? embedded : add(embedded, encoded)), {
+    return this.model.apply(this.norm.apply(addPositions(this.constructor.name, embedded, this.#encoding)), {
       memory: reshape(features, [batch, height * width, dim]),
       height,
       padding: padding && reshape(padding, [batch, height * width]),
@@ -151,10 +180,12 @@ export interface PosformerSignals {
 }
 
 /**
- * `(CE_token + w CE_level + w CE_position) / (1 + 2 w)`, each a mean over the steps whose token is no padding.
+ * `(CE_token + w CE_level + w CE_position) / (1 + 2 w)`, each a mean over the steps whose token is no padding; 0 if
+ * there are none.
  * @param logits `[batch, T, classes]` each. @param targets int32 `[batch, T]` each, as `bidirectionalTargets` gives them.
  * @param options.pad the id of padding. Default 0. @param options.weight of the two auxiliary losses. Default 0.25.
  * @returns scalars: `total` and its parts. The caller disposes of them.
+ * @throws ConfigError for an option out of range, ShapeError if the shapes do not fit.
  */
 export function posformerLoss(
   logits: PosformerSignals,
@@ -162,10 +193,16 @@ export function posformerLoss(
   options: { readonly pad?: number; readonly weight?: number } = {},
 ): PosformerSignals & { readonly total: Tensor } {
   const { pad = 0, weight = 0.25 } = options;
+  checkNumber('posformerLoss: pad', pad, { integer: true });
+  checkNumber('posformerLoss: weight', weight, { min: 0 });
   return tidy(() => {
-    const tokens = crossEntropy(logits.tokens, targets.tokens, { ignoreIndex: pad });
+    const mean = (logits: Tensor, labels: Tensor, ignoreIndex: number): Tensor => {
+      const count = sum(cast(notEqual(labels, ignoreIndex), 'float32'));
+      return div(crossEntropy(logits, labels, { ignoreIndex, reduction: 'sum' }), maximum(count, 1));
+    };
+    const tokens = mean(logits.tokens, targets.tokens, pad);
     const auxiliary = (logits: Tensor, labels: Tensor): Tensor =>
-      crossEntropy(logits, where(equal(targets.tokens, pad), fill(labels.shape, -100, 'int32'), labels));
+      mean(logits, where(equal(targets.tokens, pad), fill(labels.shape, -100, 'int32'), labels), -100);
     const levels = auxiliary(logits.levels, targets.levels);
     const positions = auxiliary(logits.positions, targets.positions);
     const total = div(add(tokens, mul(add(levels, positions), weight)), 1 + 2 * weight);

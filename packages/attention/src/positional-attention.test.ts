@@ -119,6 +119,7 @@ describe('positions', () => {
     expect(positionsForLength(identityPositions(2), 2, 0).shape).toEqual([2, 2]);
     expect(() => positionsForLength(identityPositions(3), 3, 1)).toThrow(/n is 3; .* a table of 3/);
     expect(() => positionsForLength(identityPositions(3), 2, -1)).toThrow(/extra is -1/);
+    expect(() => positionsForLength(tensor1d([1, 2]), 1, 0)).toThrow(/a table \[T, positionDim\], not \[2\]/);
     expect(() => identityPositions(0)).toThrow(/length is 0/);
     const base = identityPositions(6);
     expectNoLeak(() => positionsForLength(base, 2, 1));

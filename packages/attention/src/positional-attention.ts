@@ -16,7 +16,7 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
-import { checkHeads } from './options.ts';
+import { checkHeads, checkOptions } from './options.ts';
 
 export interface PositionalAttentionOptions {
   /** Width of the tokens, `m`; a multiple of `numHeads`. */
@@ -46,8 +46,10 @@ export class PositionalAttention extends Module<[Tensor, Tensor]> {
   readonly o_proj: Linear;
 
   /** @throws ConfigError for a size that is no positive integer, or heads that do not divide `embedDim`. */
-  constructor({ embedDim, positionDim, numHeads, rng }: PositionalAttentionOptions) {
+  constructor(options: PositionalAttentionOptions) {
     super();
+    checkOptions('PositionalAttention', options);
+    const { embedDim, positionDim, numHeads, rng } = options;
     checkHeads('PositionalAttention', embedDim, numHeads);
     checkInteger('PositionalAttention', 'positionDim', positionDim);
     this.positionDim = positionDim;
@@ -107,12 +109,15 @@ export function identityPositions(length: number): Tensor {
  * Positions of a shorter input: rows `0 … n - 1` of the table and its LAST `extra` rows, which stay those of the scratch
  * nodes.
  * @param base `[T, positionDim]`. @returns `[n + extra, positionDim]`.
- * @throws ConfigError if the table has fewer rows.
+ * @throws ConfigError if the table has fewer rows, ShapeError if it is none.
  */
 export function positionsForLength(base: Tensor, n: number, extra: number): Tensor {
   checkInteger('positionsForLength', 'n', n);
   checkInteger('positionsForLength', 'extra', extra, 0);
-  const [rows] = base.shape;
+  if (base.rank !== 2) {
+    throw new ShapeError(`positionsForLength takes a table [T, positionDim], not [${base.shape}].`);
+  }
+  const [rows] = base.shape as [number, number];
   if (n + extra > rows) {
     throw new ConfigError(
       `positionsForLength: n is ${n}; with ${extra} extra nodes a table of ${rows} has none beyond.`,

@@ -1,6 +1,6 @@
 import '@ashlar/backend-ort';
 import '@tensorflow/tfjs-backend-cpu';
-import { Rope } from '@ashlar/encodings';
+import { Alibi, Nope, PositionalScores, Rope, Sinusoidal } from '@ashlar/encodings';
 import {
   abs,
   ConfigError,
@@ -11,6 +11,7 @@ import {
   mean,
   moduleState,
   mul,
+  type PositionEncoding,
   Rng,
   ShapeError,
   setBackend,
@@ -104,6 +105,23 @@ describe('PositionalTransformer', () => {
     });
   });
 
+  it('places the nodes of the baseline by an encoding of any kind', () => {
+    const out = (encoding?: PositionEncoding): Tensor =>
+      make({ positional: false, encoding }).apply(x(), identityPositions(5));
+    const plain = out();
+    const scores = { maxPositions: 5, heads: 2, dim: 4, layers: 2, rng: rng.fork('scores') };
+    for (const encoding of [
+      new Sinusoidal({ dim: 8 }),
+      new Rope({ headDim: 8 }),
+      new Alibi({ heads: 2 }),
+      new PositionalScores(scores),
+    ]) {
+      expect(furthest(out(encoding), plain)).toBeGreaterThan(1e-5);
+    }
+    expect(furthest(out(new Nope()), plain)).toBe(0);
+    expect(() => out(new Sinusoidal({ dim: 4 }))).toThrow(/embed must be \[5, 8\] here; it is \[5,4\]/);
+  });
+
   it('refuses what does not fit', () => {
     const positions = identityPositions(5);
     expect(() => make().apply(rng.normal([3, 5, 2]), positions)).toThrow(ShapeError);
@@ -113,6 +131,10 @@ describe('PositionalTransformer', () => {
     expect(() => baseline.apply(x(), make().cacheWeights(positions))).toThrow(/positional: false; give it positions/);
     expect(() => baseline.cacheWeights(positions)).toThrow(/depends on the input/);
     expect(() => make({ encoding: new Rope({ headDim: 8 }) })).toThrow(ConfigError);
+    expect(() => make({ positional: false, encoding: 'rope' as never })).toThrow(/encoding is "rope"/);
+    expect(() => make({ positional: 'no' as never })).toThrow(/positional is "no"/);
+    expect(() => make().apply(x(), make().cacheWeights(positions).slice(1))).toThrow(/weights for its 2 layers, not 1/);
+    expect(() => make().apply(x(), undefined as never)).toThrow(ShapeError);
     expect(() => make({ numLayers: 0 })).toThrow(/numLayers is 0/);
     expect(() => make({ mlpLayers: 0 })).toThrow(/mlpLayers is 0/);
     expect(() => make({ numHeads: 3 })).toThrow(/embedDim is 8; it must be a multiple of numHeads, 3/);

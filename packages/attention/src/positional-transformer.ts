@@ -2,6 +2,8 @@ import { attend, Linear, mergeHeads, Sequential, splitHeads } from '@ashlar/nn';
 import {
   broadcastTo,
   ConfigError,
+  checkChoice,
+  checkEncoding,
   checkInteger,
   concat,
   Module,
@@ -13,7 +15,8 @@ import {
   Tensor,
   tidy,
 } from '@ashlar/tensor';
-import { checkHeads } from './options.ts';
+import { addPositions } from './add-positions.ts';
+import { checkHeads, checkOptions } from './options.ts';
 import { PositionalAttention, projection } from './positional-attention.ts';
 
 export interface PositionalTransformerOptions {
@@ -32,7 +35,7 @@ export interface PositionalTransformerOptions {
   readonly positionDim: number;
   /** Whether attention sees the positions alone; false is the baseline. Default true. */
   readonly positional?: boolean;
-  /** Of the baseline's queries and keys, such as RoPE. Default none. */
+  /** Of the baseline: its `embed` is added to the encoded nodes, the others act in every layer. Default none. */
   readonly encoding?: PositionEncoding;
   readonly rng: Rng;
 }
@@ -54,18 +57,24 @@ export class PositionalTransformer extends Module<[Tensor, Tensor | readonly Ten
   readonly decoding: Linear;
   readonly #inputDim: number;
   readonly #positionDim: number;
+  readonly #positions: PositionEncoding | undefined;
 
   /** @throws ConfigError for a size out of range, heads that do not divide, or an encoding where attention is positional. */
   constructor(options: PositionalTransformerOptions) {
     super();
+    checkOptions('PositionalTransformer', options);
     const { inputDim, embedDim, outputDim, numHeads, numLayers, mlpHidden, mlpLayers = 2, positionDim, rng } = options;
     const sizes = { inputDim, outputDim, numLayers, mlpHidden, mlpLayers, positionDim };
     for (const [name, size] of Object.entries(sizes)) checkInteger('PositionalTransformer', name, size);
     checkHeads('PositionalTransformer', embedDim, numHeads);
-    this.positional = options.positional ?? true;
-    if (this.positional && options.encoding !== undefined) {
-      throw new ConfigError('PositionalTransformer: encoding acts on the queries and keys of positional: false alone.');
+    const { positional = true, encoding } = options;
+    checkChoice('PositionalTransformer', 'positional', positional, [true, false]);
+    if (encoding !== undefined) checkEncoding('PositionalTransformer', encoding);
+    if (positional && encoding !== undefined) {
+      throw new ConfigError('PositionalTransformer: encoding acts in the attention of positional: false alone.');
     }
+    this.positional = positional;
+    this.#positions = encoding;
     this.#inputDim = inputDim;
     this.#positionDim = positionDim;
     const appended = this.positional ? 0 : positionDim;
@@ -74,7 +83,7 @@ export class PositionalTransformer extends Module<[Tensor, Tensor | readonly Ten
       const own = rng.fork('layers').fork(layer);
       const attn = this.positional
         ? new PositionalAttention({ embedDim, positionDim, numHeads, rng: own.fork('attn') })
-        : new TokenAttention({ embedDim, numHeads, encoding: options.encoding, layer, rng: own.fork('attn') });
+        : new TokenAttention({ embedDim, numHeads, encoding, layer, rng: own.fork('attn') });
       return new Layer(attn, new ConcatMlp(embedDim, mlpHidden, mlpLayers, own.fork('mlp')));
     });
     this.decoding = new Linear(embedDim, outputDim, { rng: rng.fork('decoding') });
@@ -83,14 +92,22 @@ export class PositionalTransformer extends Module<[Tensor, Tensor | readonly Ten
   /**
    * `[batch, T, inputDim]` to `[batch, T, outputDim]`.
    * @param positions `[T, positionDim]`, or what `cacheWeights` made of them.
-   * @throws ShapeError unless there is a position for each token, ConfigError for weights given to the baseline.
+   * @throws ShapeError unless there is a position for each token or weights for each layer, ConfigError for weights given to
+   * the baseline.
    */
   override forward(x: Tensor, positions: Tensor | readonly Tensor[]): Tensor {
     if (x.rank !== 3 || x.shape[2] !== this.#inputDim) {
       throw new ShapeError(`This network takes [batch, T, ${this.#inputDim}], not [${x.shape}].`);
     }
+    const layers = this.transformer_layers.length;
+    if (this.positional && !(positions instanceof Tensor) && positions?.length !== layers) {
+      throw new ShapeError(
+        `This network takes positions, or weights for its ${layers} layers, not ${positions?.length}.`,
+      );
+    }
     const routing = (layer: number): Tensor => (positions instanceof Tensor ? positions : positions[layer]);
-    let y = this.encoding.apply(this.positional ? x : this.#withPositions(x, positions));
+    const encoded = this.encoding.apply(this.positional ? x : this.#withPositions(x, positions));
+    let y = addPositions('PositionalTransformer', encoded, this.#positions);
     for (const [i, layer] of this.transformer_layers.entries()) y = layer.apply(y, routing(i));
     return this.decoding.apply(y);
   }

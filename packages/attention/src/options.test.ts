@@ -1,0 +1,39 @@
+import { ConfigError, Rng } from '@ashlar/tensor';
+import { describe, expect, it } from 'vitest';
+import {
+  AttentionRefinement,
+  CoverageDecoder,
+  LightNetAttention,
+  LightNetBlock,
+  PositionalAttention,
+  PositionalTransformer,
+  PositionDecoder,
+  SymbolDecoder,
+} from './index.ts';
+
+describe.each([
+  AttentionRefinement,
+  CoverageDecoder,
+  LightNetAttention,
+  LightNetBlock,
+  PositionalAttention,
+  PositionalTransformer,
+  PositionDecoder,
+  SymbolDecoder,
+])('$name', (Layer) => {
+  it.each<[unknown, string]>([
+    [undefined, 'options is undefined; it must be an object'],
+    [null, 'options is null; it must be an object'],
+    [8, 'options is 8; it must be an object'],
+    [{}, 'rng is undefined; it must be an Rng, such as new Rng(0)'],
+    [{ rng: 1 }, 'rng is 1; it must be an Rng, such as new Rng(0)'],
+  ])('refuses %o for options', (options, message) => {
+    const make = (): unknown => new Layer(options as never);
+    expect(make).toThrow(ConfigError);
+    expect(make).toThrow(`${Layer.name}: ${message}`);
+  });
+});
+
+it('takes the layers that have defaults with a generator alone', () => {
+  expect(new CoverageDecoder({ rng: new Rng(0) }).dim).toBe(256);
+});
