@@ -47,16 +47,13 @@ export function t5Bucket(distance: number, options: T5BucketOptions = {}): numbe
 function checkBuckets(owner: string, options: T5BucketOptions): Required<T5BucketOptions> {
   const { buckets = 32, maxDistance = 128, bidirectional = false } = checkOptions(owner, options);
   checkInteger(owner, 'buckets', buckets, bidirectional ? 4 : 2);
-  if (bidirectional && buckets % 2 !== 0) {
-    throw new ConfigError(`${owner}: buckets is ${buckets}; it must be even, half of them for each direction.`);
-  }
-  const side = bidirectional ? buckets / 2 : buckets;
+  const side = bidirectional ? Math.floor(buckets / 2) : buckets;
   checkNumber(`${owner}: maxDistance`, maxDistance, { above: Math.floor(side / 2) });
   return { buckets, maxDistance, bidirectional };
 }
 
 function bucketOf(distance: number, { buckets, maxDistance, bidirectional }: Required<T5BucketOptions>): number {
-  const side = bidirectional ? buckets / 2 : buckets;
+  const side = bidirectional ? Math.floor(buckets / 2) : buckets;
   const offset = bidirectional && distance > 0 ? side : 0;
   const n = bidirectional ? Math.abs(distance) : Math.max(-distance, 0);
   const exact = Math.floor(side / 2);
@@ -83,6 +80,9 @@ export class T5RelativeBias extends Module<[Tensor, Tensor]> implements Position
   constructor(options: T5BucketOptions & { readonly heads: number; readonly rng: Rng; readonly std?: number }) {
     super();
     const { buckets, maxDistance, bidirectional } = checkBuckets('T5RelativeBias', options);
+    if (bidirectional && buckets % 2 !== 0) {
+      throw new ConfigError(`T5RelativeBias: buckets is ${buckets}; it must be even, half of them for each direction.`);
+    }
     const { heads, rng, std = 0.02 } = options;
     checkInteger('T5RelativeBias', 'heads', heads);
     checkNumber('T5RelativeBias: std', std, { min: 0 });
