@@ -3,6 +3,7 @@ import {
   cast,
   checkChoice,
   checkInteger,
+  checkNumber,
   checkOptions,
   concat,
   floorDiv,
@@ -124,7 +125,7 @@ export function checkDigits(owner: string, options: PositionDigitsOptions): void
   const { maxDigits, base = 10, padValue = 0 } = checkOptions(owner, options);
   checkInteger(owner, 'maxDigits', maxDigits);
   checkInteger(owner, 'base', base, 2, 36);
-  checkInteger(owner, 'padValue', padValue, 0);
+  checkNumber(`${owner}: padValue`, padValue, { integer: true });
   if (base ** (maxDigits - 1) >= 2 ** 31) {
     throw new ConfigError(`${owner}: maxDigits is ${maxDigits}; in base ${base} positions (int32) have fewer digits.`);
   }
