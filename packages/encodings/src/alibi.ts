@@ -3,23 +3,25 @@ import {
   ConfigError,
   cast,
   checkInteger,
+  checkOptions,
   mul,
   neg,
   type PositionEncoding,
+  quote,
   reshape,
   sub,
   type Tensor,
   tensor,
   tidy,
 } from '@ashlar/tensor';
-import { checkPositions } from './positions.ts';
+import { checkPositions, MOST } from './positions.ts';
 
 /**
  * One slope for each head. With `P` the largest power of two not above `heads`: `2^(-8 i / P)`, `i = 1 .. P`, and then
  * `2^(-4 i / P)` for `i = 1, 3, 5 …` until there are `heads`.
  */
 export function alibiSlopes(heads: number): number[] {
-  checkInteger('alibiSlopes', 'heads', heads);
+  checkInteger('alibiSlopes', 'heads', heads, 1, MOST);
   const power = 2 ** Math.floor(Math.log2(heads));
   return Array.from({ length: heads }, (_, i) =>
     i < power ? 2 ** ((-8 * (i + 1)) / power) : 2 ** ((-4 * (2 * (i - power) + 1)) / power),
@@ -41,10 +43,11 @@ export class Alibi implements PositionEncoding {
    * @param options.symmetric `-slope_h |key - query|`, for attention to both sides. Default false.
    */
   constructor(options: { readonly heads: number; readonly slopes?: readonly number[]; readonly symmetric?: boolean }) {
-    const { heads, slopes = alibiSlopes(heads), symmetric = false } = options;
-    checkInteger('Alibi', 'heads', heads);
-    if (slopes.length !== heads || !slopes.every(Number.isFinite)) {
-      throw new ConfigError(`Alibi: slopes must be ${heads} finite numbers, one for each head, not [${slopes}].`);
+    const { heads, symmetric = false } = checkOptions('Alibi', options);
+    checkInteger('Alibi', 'heads', heads, 1, MOST);
+    const { slopes = alibiSlopes(heads) } = options;
+    if (!Array.isArray(slopes) || slopes.length !== heads || !slopes.every(Number.isFinite)) {
+      throw new ConfigError(`Alibi: slopes must be ${heads} finite numbers, one for each head, not ${quote(slopes)}.`);
     }
     this.slopes = [...slopes];
     this.symmetric = symmetric;

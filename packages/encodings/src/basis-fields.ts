@@ -1,7 +1,9 @@
 import {
   add,
   cast,
+  checkChoice,
   checkInteger,
+  checkOptions,
   clipByValue,
   concat,
   expandDims,
@@ -18,6 +20,7 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
+import { checkGrid } from './positions.ts';
 
 export interface ReadOptions {
   /** Whether -1 and 1 are the centres of the outermost cells, in place of their outer edges. Default false. */
@@ -98,23 +101,34 @@ export interface Triplane {
  * @param points `[points, 3]` or `[batch, points, 3]`, each coordinate in [-1, 1].
  * @param options.combine default `'add'`.
  * @returns `[batch, points, channels]`, or three times as many channels.
+ * @throws ShapeError if the shapes do not fit, ConfigError for planes that are missing or another way to combine.
  */
 export function readTriplane(
   planes: Triplane,
   points: Tensor,
   options: ReadOptions & { readonly combine?: 'add' | 'concat' } = {},
 ): Tensor {
+  const { combine = 'add' } = options;
+  checkChoice('readTriplane', 'combine', combine, ['add', 'concat']);
+  const { xy, yz, xz } = checkOptions('readTriplane: planes', planes);
+  const of = (field: Tensor | undefined): string => String(field?.shape.slice(0, 2));
+  if (xy === undefined || of(yz) !== of(xy) || of(xz) !== of(xy)) {
+    throw new ShapeError(
+      `readTriplane: planes xy, yz and xz must be of one batch and as many channels, not [${xy?.shape}], [${yz?.shape}] and ` +
+        `[${xz?.shape}].`,
+    );
+  }
   if (points.shape[points.rank - 1] !== 3) {
     throw new ShapeError(`readTriplane: points must be [..., 3], not [${points.shape}].`);
   }
   return tidy(() => {
     const [x, y, z] = split(points, 3, -1);
     const reads = [
-      readBasisField(planes.xy, concat([x, y], -1), options),
-      readBasisField(planes.yz, concat([y, z], -1), options),
-      readBasisField(planes.xz, concat([x, z], -1), options),
+      readBasisField(xy, concat([x, y], -1), options),
+      readBasisField(yz, concat([y, z], -1), options),
+      readBasisField(xz, concat([x, z], -1), options),
     ];
-    return options.combine === 'concat' ? concat(reads, 2) : add(add(reads[0], reads[1]), reads[2]);
+    return combine === 'concat' ? concat(reads, 2) : add(add(reads[0], reads[1]), reads[2]);
   });
 }
 
@@ -122,10 +136,12 @@ export function readTriplane(
 export function pixelCoordinates(rows: number, columns: number): Tensor {
   checkInteger('pixelCoordinates', 'rows', rows);
   checkInteger('pixelCoordinates', 'columns', columns);
+  checkGrid('pixelCoordinates', '[rows, columns]', [rows, columns]);
   const centre = (i: number, count: number): number => (2 * i + 1) / count - 1;
-  const all = Array.from({ length: rows * columns }, (_, i) => [
-    centre(i % columns, columns),
-    centre(Math.floor(i / columns), rows),
-  ]);
-  return tensor2d(all);
+  const all = new Float32Array(2 * rows * columns);
+  for (let i = 0; i < rows * columns; i++) {
+    all[2 * i] = centre(i % columns, columns);
+    all[2 * i + 1] = centre(Math.floor(i / columns), rows);
+  }
+  return tensor2d(all, [rows * columns, 2]);
 }

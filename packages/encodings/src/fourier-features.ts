@@ -3,6 +3,8 @@ import {
   cast,
   checkInteger,
   checkNumber,
+  checkOptions,
+  checkRng,
   concat,
   cos,
   Module,
@@ -34,10 +36,11 @@ export class FourierFeatures extends Module<[Tensor]> {
    */
   constructor(options: { readonly axes: number; readonly features: number; readonly std?: number; readonly rng: Rng }) {
     super();
-    const { axes, features, std = 1, rng } = options;
+    const { axes, features, std = 1, rng } = checkOptions('FourierFeatures', options);
     checkInteger('FourierFeatures', 'axes', axes);
     checkInteger('FourierFeatures', 'features', features);
     checkNumber('FourierFeatures: std', std, { above: 0 });
+    checkRng('FourierFeatures', rng);
     const shape: [number, number] = [features, axes];
     this.B = new Buffer({ shape, init: () => rng.normal(shape, { std }) });
   }

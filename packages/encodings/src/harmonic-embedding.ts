@@ -7,12 +7,12 @@ import { cast, checkInteger, concat, cos, mul, ShapeError, sin, type Tensor, tid
  * Source: Mildenhall et al., "NeRF" (2020, arXiv 2003.08934); in this form as in NeuS (2021, arXiv 2106.10689) and CQ-NIR
  * (2023).
  * @param points `[…, axes]`.
- * @param octaves `L`.
+ * @param octaves `L`, at most 64: float32 points turn no finer, and much further angles overflow.
  * @returns `[…, axes (2 L + 1)]`.
- * @throws ShapeError for a scalar, ConfigError unless `octaves` is a whole number.
+ * @throws ShapeError for a scalar, ConfigError unless `octaves` is a whole number up to 64.
  */
 export function harmonicEmbedding(points: Tensor, octaves: number): Tensor {
-  checkInteger('harmonicEmbedding', 'octaves', octaves, 0);
+  checkInteger('harmonicEmbedding', 'octaves', octaves, 0, 64);
   if (points.rank === 0) throw new ShapeError('harmonicEmbedding: points must be [..., axes], not a scalar.');
   return tidy(() => {
     const x = cast(points, 'float32');

@@ -66,7 +66,7 @@ describe('LearnedAbsolute', () => {
     expect(() => encoding.embed(tensor1d([0, 3], 'int32'))).toThrow(/position 3 is outside the table of 3/);
     expect(() => encoding.embed(tensor1d([-1], 'int32'))).toThrow(/positions from 0, not -1/);
     expect(() => encoding.embed(tensor1d([0.5]))).toThrow(/whole positions, not 0.5/);
-    expect(() => encoding.embed(tensor1d([Number.NaN]))).toThrow(/whole positions, not NaN/);
+    expect(() => encoding.embed(tensor1d([Number.NaN]))).toThrow(/finite positions, not NaN/);
     expect(() => new LearnedAbsolute({ maxPositions: 0, dim: 2, rng: new Rng(0) })).toThrow(/maxPositions is 0/);
   });
 });

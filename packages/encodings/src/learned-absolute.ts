@@ -2,6 +2,9 @@ import {
   ConfigError,
   cast,
   checkInteger,
+  checkNumber,
+  checkOptions,
+  checkRng,
   gatherRows,
   Module,
   Parameter,
@@ -31,9 +34,11 @@ export class LearnedAbsolute extends Module<[Tensor]> implements PositionEncodin
     readonly std?: number;
   }) {
     super();
-    const { maxPositions, dim, rng, std = 0.02 } = options;
+    const { maxPositions, dim, rng, std = 0.02 } = checkOptions('LearnedAbsolute', options);
     checkInteger('LearnedAbsolute', 'maxPositions', maxPositions);
     checkInteger('LearnedAbsolute', 'dim', dim);
+    checkNumber('LearnedAbsolute: std', std, { min: 0 });
+    checkRng('LearnedAbsolute', rng);
     const shape: [number, number] = [maxPositions, dim];
     this.weight = new Parameter({ shape, init: () => rng.normal(shape, { std }) });
   }

@@ -5,6 +5,9 @@ import {
   ConfigError,
   checkChoice,
   checkInteger,
+  checkIntegers,
+  checkOptions,
+  checkRng,
   concat,
   gelu,
   Module,
@@ -20,8 +23,8 @@ import {
   tidy,
 } from '@ashlar/tensor';
 import { gilbertOrder, hilbertOrder, rasterOrder, zigzagOrder } from './patch-orders.ts';
-import { checkPositions, wholePositions } from './positions.ts';
-import { checkWidth, type SinusoidalLayout, sinusoidalTable } from './sinusoidal.ts';
+import { checkGrid, checkPositions, wholePositions } from './positions.ts';
+import { checkWidth, type SinusoidalLayout, sinusoids } from './sinusoidal.ts';
 
 /** Curves by name. */
 type Order = 'gilbert' | 'hilbert' | 'raster' | 'zigzag';
@@ -77,15 +80,21 @@ export class Loope extends Module<[Tensor]> implements PositionEncoding {
   /** @throws ConfigError for an option out of range or an order of another length, ShapeError if `dim` is odd. */
   constructor(options: LoopeOptions) {
     super();
-    const { grid, dim, order = 'gilbert', contextBias = true, base = 10000, layout = 'halves', rng } = options;
-    const [height, width] = grid;
-    for (const [i, side] of grid.entries()) checkInteger('Loope', `grid[${i}]`, side);
+    const {
+      dim,
+      order = 'gilbert',
+      contextBias = true,
+      base = 10000,
+      layout = 'halves',
+    } = checkOptions('Loope', options);
+    const [height, width] = checkGrid('Loope', 'grid', options.grid, 2);
+    const rng = checkRng('Loope', options.rng);
     checkWidth('Loope', dim, 2, base, layout);
     if (typeof order === 'string') checkChoice('Loope', 'order', order, Object.keys(ORDERS));
     const visits = typeof order === 'string' ? ORDERS[order](height, width) : order;
-    if (visits.length !== height * width) {
+    if (visits?.length !== height * width) {
       throw new ConfigError(
-        `Loope: order has ${visits.length} numbers; it must have one for each of ${height * width} patches.`,
+        `Loope: order has ${visits?.length ?? 'no'} numbers; it must have one for each of ${height * width} patches.`,
       );
     }
     const strange = Array.from(visits).find((visit) => !Number.isFinite(visit));
@@ -113,7 +122,7 @@ export class Loope extends Module<[Tensor]> implements PositionEncoding {
     return tidy(() => {
       const [batch, count] = [images.shape[0], this.order.length];
       const positions = this.context === undefined ? tensor1d(this.order) : reshape(this.positions(images), [-1]);
-      const table = reshape(sinusoidalTable(positions, this.dim, this), [-1, count, this.dim]);
+      const table = reshape(sinusoids(positions, this.dim, this.base, this.layout), [-1, count, this.dim]);
       return broadcastTo(table, [batch, count, this.dim]);
     });
   }
@@ -133,7 +142,7 @@ export class Loope extends Module<[Tensor]> implements PositionEncoding {
         `Loope: position [${row}, ${column}] is outside of the grid, ${height} x ${width}; make another for larger pictures.`,
       );
     });
-    return tidy(() => sinusoidalTable(tensor1d(visits), this.dim, this));
+    return tidy(() => sinusoids(tensor1d(visits), this.dim, this.base, this.layout));
   }
 }
 
@@ -151,7 +160,7 @@ class ContextBias extends Module<[Tensor]> {
     const { grid, patchSize = 16, channels = [32, 16, 8, 4, 1], activation = 'gelu' } = options;
     checkInteger('Loope', 'patchSize', patchSize);
     checkChoice('Loope', 'activation', activation, ['gelu', 'relu']);
-    for (const [i, width] of channels.entries()) checkInteger('Loope', `channels[${i}]`, width);
+    checkIntegers('Loope', 'channels', channels);
     if (channels.at(-1) !== 1) throw new ConfigError(`Loope: channels is [${channels}]; the last must be 1.`);
     this.convs = channels.map((width, i) => {
       const own = rng.fork(i);

@@ -1,5 +1,5 @@
 import { add, concat, cumsum, div, mul, reshape, ShapeError, slice, sub, type Tensor, tidy } from '@ashlar/tensor';
-import { checkWidth, sinusoidalTable } from './sinusoidal.ts';
+import { checkWidth, sinusoids } from './sinusoidal.ts';
 
 /**
  * Sinusoidal encoding of images of several sizes in one batch: rows and columns are counted over the valid cells, from 1,
@@ -26,7 +26,7 @@ export function maskedSinusoidal2d(mask: Tensor, dim: number, options: { base?: 
       const begin = [0, 0, 0].map((_, i) => (i === axis ? (mask.shape[axis] as number) - 1 : 0));
       const last = slice(count, begin, [-1, -1, -1]);
       const angle = mul(div(count, add(last, 1e-6)), 2 * Math.PI);
-      const table = sinusoidalTable(reshape(angle, [-1]), dim / 2, { base, layout: 'interleaved' });
+      const table = sinusoids(reshape(angle, [-1]), dim / 2, base, 'interleaved');
       return reshape(table, [...mask.shape, dim / 2]);
     });
     return concat(tables, 3);

@@ -5,7 +5,9 @@ import {
   cast,
   checkChoice,
   checkInteger,
+  checkIntegers,
   checkNumber,
+  checkOptions,
   concat,
   cos,
   Module,
@@ -13,7 +15,6 @@ import {
   mul,
   Parameter,
   type PositionEncoding,
-  quote,
   repeatInterleave,
   reshape,
   ShapeError,
@@ -25,7 +26,7 @@ import {
   tensor2d,
   tidy,
 } from '@ashlar/tensor';
-import { checkPositions, wholePositions } from './positions.ts';
+import { checkPositions, MOST, wholePositions } from './positions.ts';
 
 /** `'cosine'`: `[x cos, x sin]`, twice as wide. `'rotary'`: channels `i` and `i + d/2` turn together; the width stays. */
 export type LrpeForm = 'cosine' | 'rotary';
@@ -70,18 +71,22 @@ export class MdLrpe extends Module<[Tensor, Tensor]> implements PositionEncoding
   /** @throws ConfigError for an option out of range, ShapeError if the rotary form cannot pair the channels. */
   constructor(options: MdLrpeOptions) {
     super();
-    const { headDim, heads = 1, gridShape, extraTokens = 0, form = 'cosine', base = 10000 } = options;
+    const {
+      headDim,
+      heads = 1,
+      gridShape,
+      extraTokens = 0,
+      form = 'cosine',
+      base = 10000,
+    } = checkOptions('MdLrpe', options);
     const { axes = gridShape?.length ?? 1, trainable = axes > 1 } = options;
-    checkInteger('MdLrpe', 'headDim', headDim);
+    checkInteger('MdLrpe', 'headDim', headDim, 1, MOST);
     checkInteger('MdLrpe', 'heads', heads);
     checkInteger('MdLrpe', 'axes', axes);
     checkInteger('MdLrpe', 'extraTokens', extraTokens, 0);
     checkChoice('MdLrpe', 'form', form, ['cosine', 'rotary']);
     checkNumber('MdLrpe: base', base, { above: 1 });
-    for (const [i, size] of gridShape?.entries() ?? []) checkInteger('MdLrpe', `gridShape[${i}]`, size);
-    if (gridShape !== undefined && gridShape.length !== axes) {
-      throw new ConfigError(`MdLrpe: gridShape is ${quote(gridShape)}; it must have a size for each of ${axes} axes.`);
-    }
+    if (gridShape !== undefined) checkIntegers('MdLrpe', 'gridShape', gridShape, { length: axes });
     if (form === 'rotary' && headDim % (2 * axes) !== 0) {
       throw new ShapeError(
         `MdLrpe: headDim is ${headDim}; the rotary form turns pairs for each axis, so it must be a multiple of ${2 * axes}.`,
@@ -145,10 +150,21 @@ export class MdLrpe extends Module<[Tensor, Tensor]> implements PositionEncoding
   /** `[seq, axes]` or, of one axis, `[seq]`. */
   #cells(positions: Tensor): Tensor {
     const { axes, gridShape, extraTokens } = this;
-    if (positions.rank === 2 || gridShape === undefined) {
+    if (gridShape === undefined) {
       checkPositions('MdLrpe', positions, axes);
       const counted = positions.rank === 1 && extraTokens > 0;
       return counted ? maximum(sub(cast(positions, 'float32'), extraTokens), 0) : positions;
+    }
+    if (positions?.rank === 2) {
+      checkPositions('MdLrpe', positions, axes);
+      const places = wholePositions('MdLrpe', positions);
+      for (let i = 0; i < places.length; i++) {
+        if (places[i] < gridShape[i % axes]) continue;
+        throw new ConfigError(
+          `MdLrpe: coordinate ${places[i]} (index ${i}) is outside the grid [${gridShape}]; give a larger gridShape, or none.`,
+        );
+      }
+      return tensor2d(Float32Array.from(places), [positions.shape[0], axes]);
     }
     checkPositions('MdLrpe', positions);
     const size = gridShape.reduce((product, length) => product * length, 1);

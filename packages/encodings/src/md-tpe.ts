@@ -4,6 +4,8 @@ import {
   ConfigError,
   checkChoice,
   checkInteger,
+  checkOptions,
+  checkRng,
   concat,
   exp,
   Module,
@@ -13,6 +15,7 @@ import {
   ones,
   Parameter,
   pad,
+  quote,
   type Rng,
   range,
   reshape,
@@ -62,12 +65,14 @@ export class Tpe extends Module {
   readonly o_proj: Linear;
 
   /** @throws ConfigError for an option out of range. */
-  constructor({ dim, heads, decay = 'sigmoid', residual = false, rng }: TpeOptions) {
+  constructor(options: TpeOptions) {
     super();
+    const { dim, heads, decay = 'sigmoid', residual = false, rng } = checkOptions('Tpe', options);
     checkInteger('Tpe', 'dim', dim);
     checkInteger('Tpe', 'heads', heads);
     if (dim % heads !== 0) throw new ConfigError(`Tpe: dim is ${dim}; it must be a multiple of heads, ${heads}.`);
     checkChoice('Tpe', 'decay', decay, ['sigmoid', 'expexp']);
+    checkRng('Tpe', rng);
     this.dim = dim;
     this.heads = heads;
     this.decay = decay;
@@ -83,8 +88,9 @@ export class Tpe extends Module {
   override forward(x: Tensor): Tensor {
     const { dim, heads } = this;
     const [batch, length] = x.shape;
-    if (x.rank !== 3 || x.shape[2] !== dim)
-      throw new ShapeError(`Tpe takes tokens [batch, n, ${dim}], not [${x.shape}].`);
+    if (x.rank !== 3 || length === 0 || x.shape[2] !== dim) {
+      throw new ShapeError(`Tpe takes tokens [batch, n, ${dim}] with n from 1, not [${x.shape}].`);
+    }
     const w = this.log_decay.value;
     const logDecay = neg(this.decay === 'sigmoid' ? softplus(neg(w)) : exp(w));
     const scale = sum(reshape(mul(this.q.value, this.k.value), [heads, -1]), 1, true);
@@ -151,13 +157,15 @@ export class MdTpe extends Module {
    */
   constructor(options: TpeOptions & { readonly axes?: readonly number[] }) {
     super();
-    const { axes = [-2], residual = false, rng } = options;
+    const { axes = [-2], residual = false, rng } = checkOptions('MdTpe', options);
+    checkRng('MdTpe', rng);
     if (
+      !Array.isArray(axes) ||
       axes.length === 0 ||
       new Set(axes).size < axes.length ||
       axes.some((axis) => !Number.isInteger(axis) || axis > -2)
     ) {
-      throw new ConfigError(`MdTpe: axes is [${axes}]; it must be different integers below -1, as in [-2, -3].`);
+      throw new ConfigError(`MdTpe: axes is ${quote(axes)}; it must be different integers below -1, as in [-2, -3].`);
     }
     this.axes = [...axes];
     this.residual = residual;
@@ -166,7 +174,7 @@ export class MdTpe extends Module {
 
   /**
    * `[batch, n_1, …, n_m, D]` to the same.
-   * @throws ShapeError if it has too few axes, or another width.
+   * @throws ShapeError if it has too few axes, an axis of no tokens, or another width.
    */
   override forward(x: Tensor): Tensor {
     const { rank } = x;
@@ -174,6 +182,7 @@ export class MdTpe extends Module {
     if (first < 1) {
       throw new ShapeError(`MdTpe: tokens [batch, …, ${this.tpe[0].dim}] have no axes [${this.axes}]: [${x.shape}].`);
     }
+    if (x.size === 0) throw new ShapeError(`MdTpe: there are no tokens in [${x.shape}]; give at least one.`);
     const terms = this.axes.map((axis, i) => {
       const order = x.shape.map((_, place) => place).filter((place) => place !== axis + rank && place !== rank - 1);
       order.push(axis + rank, rank - 1);

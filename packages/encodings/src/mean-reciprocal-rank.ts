@@ -1,4 +1,4 @@
-import { ConfigError } from '@ashlar/tensor';
+import { ConfigError, checkOptions } from '@ashlar/tensor';
 
 /**
  * A score for methods compared in several settings: in each, the best has rank 1, and equal ones keep their order; the
@@ -9,10 +9,12 @@ import { ConfigError } from '@ashlar/tensor';
  * @throws ConfigError for an empty table, settings with different methods, or a score that is no number.
  */
 export function meanReciprocalRank(table: readonly Readonly<Record<string, number>>[]): Record<string, number> {
-  if (table.length === 0) throw new ConfigError('meanReciprocalRank: the table is empty; give at least one setting.');
-  const methods = Object.keys(table[0]);
+  if (!Array.isArray(table) || table.length === 0)
+    throw new ConfigError('meanReciprocalRank: the table is empty; give at least one setting.');
+  const methods = Object.keys(checkOptions('meanReciprocalRank: setting 0', table[0]));
   const totals = new Map(methods.map((method) => [method, 0]));
   for (const [i, scores] of table.entries()) {
+    checkOptions(`meanReciprocalRank: setting ${i}`, scores);
     const bad = methods.find((method) => !Number.isFinite(scores[method]));
     if (bad !== undefined || Object.keys(scores).length !== methods.length) {
       throw new ConfigError(

@@ -1,4 +1,5 @@
 import { ConfigError, checkInteger } from '@ashlar/tensor';
+import { checkGrid } from './positions.ts';
 
 /** Row and column of a cell. */
 export type Cell = readonly [row: number, column: number];
@@ -109,4 +110,5 @@ function orderOf(path: readonly Cell[], width: number): Int32Array {
 function checkSides(owner: string, height: number, width: number): void {
   checkInteger(owner, 'height', height);
   checkInteger(owner, 'width', width);
+  checkGrid(owner, '[height, width]', [height, width]);
 }

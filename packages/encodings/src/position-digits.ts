@@ -1,7 +1,10 @@
 import {
   ConfigError,
   cast,
+  checkChoice,
   checkInteger,
+  checkNumber,
+  checkOptions,
   concat,
   floorDiv,
   gather,
@@ -13,6 +16,7 @@ import {
   mul,
   ones,
   reshape,
+  ShapeError,
   scalar,
   sub,
   sum,
@@ -23,7 +27,7 @@ import {
   tril,
   where,
 } from '@ashlar/tensor';
-import { checkPositions, wholePositions } from './positions.ts';
+import { checkGrid, checkPositions, wholePositions } from './positions.ts';
 
 export interface PositionDigitsOptions {
   /** Digits of each coordinate. */
@@ -86,9 +90,12 @@ export interface DigitMaskOptions {
 /**
  * Which digits see which: 1 where the query, a row, may attend to the key.
  * @param mask that of `positionDigits`, `[seq, digits]`. @returns float32 `[seq, length, length]`.
+ * @throws ConfigError for another direction, ShapeError for a mask of another rank.
  */
 export function digitAttentionMask(mask: Tensor, options: DigitMaskOptions = {}): Tensor {
   const { direction = 'causal', maskPadding = false, summaryToken = true } = options;
+  checkChoice('digitAttentionMask', 'direction', direction, ['causal', 'bidirectional']);
+  if (mask.rank !== 2) throw new ShapeError(`digitAttentionMask takes a mask [seq, digits], not [${mask.shape}].`);
   const [seq, digits] = mask.shape as [number, number];
   const length = digits + Number(summaryToken);
   return tidy(() => {
@@ -101,9 +108,12 @@ export function digitAttentionMask(mask: Tensor, options: DigitMaskOptions = {})
   });
 }
 
-/** The positions of a box, the last axis fastest: `[[0, 0], [0, 1], …]` for `[height, width]`, moved by `origin`. */
+/**
+ * The positions of a box, the last axis fastest: `[[0, 0], [0, 1], …]` for `[height, width]`, moved by `origin`.
+ * @throws ConfigError unless extents are whole numbers from 1, and positions at most 2^24.
+ */
 export function positionGrid(extents: readonly number[], origin: readonly number[] = []): number[][] {
-  return extents.reduce<number[][]>(
+  return checkGrid('positionGrid', 'extents', extents).reduce<number[][]>(
     (rows, extent, axis) =>
       rows.flatMap((row) => Array.from({ length: extent }, (_, i) => [...row, i + (origin[axis] ?? 0)])),
     [[]],
@@ -111,10 +121,11 @@ export function positionGrid(extents: readonly number[], origin: readonly number
 }
 
 /** @throws ConfigError unless numbers of so many digits fit into int32. */
-export function checkDigits(owner: string, { maxDigits, base = 10 }: PositionDigitsOptions): void {
+export function checkDigits(owner: string, options: PositionDigitsOptions): void {
+  const { maxDigits, base = 10, padValue = 0 } = checkOptions(owner, options);
   checkInteger(owner, 'maxDigits', maxDigits);
-  checkInteger(owner, 'base', base, 2);
-  if (base > 36) throw new ConfigError(`${owner}: base is ${base}; it may be at most 36.`);
+  checkInteger(owner, 'base', base, 2, 36);
+  checkNumber(`${owner}: padValue`, padValue, { integer: true });
   if (base ** (maxDigits - 1) >= 2 ** 31) {
     throw new ConfigError(`${owner}: maxDigits is ${maxDigits}; in base ${base} positions (int32) have fewer digits.`);
   }
@@ -122,8 +133,9 @@ export function checkDigits(owner: string, { maxDigits, base = 10 }: PositionDig
 
 /** The coordinates, row by row, on the host. @throws as `positionDigits`. */
 export function checkPlaces(owner: string, positions: Tensor, options: PositionDigitsOptions): ArrayLike<number> {
-  const { maxDigits, base = 10, axes = positions.shape[1] ?? 1 } = options;
+  const { maxDigits, base = 10, axes = positions?.shape?.[1] ?? 1 } = options;
   checkPositions(owner, positions, axes);
+  if (positions.size === 0) throw new ShapeError(`${owner}: positions are [${positions.shape}]; give at least one.`);
   const values = wholePositions(owner, positions);
   for (let i = 0; i < values.length; i++) {
     if (values[i] < base ** maxDigits) continue;

@@ -1,4 +1,13 @@
-import { checkInteger, FormatError, quote, type Tensor, tensor2d, tensor3d } from '@ashlar/tensor';
+import {
+  ConfigError,
+  checkInteger,
+  checkOptions,
+  FormatError,
+  quote,
+  type Tensor,
+  tensor2d,
+  tensor3d,
+} from '@ashlar/tensor';
 
 /** Labels of a path: of padding, the two ends of a sequence, and where a token is in the structure around it. */
 const [PAD, SOS, EOS, MAIN, LEFT, RIGHT] = [0, 1, 2, 3, 4, 5];
@@ -23,11 +32,13 @@ export interface PositionForest {
  * Transformer" (ECCV 2024, arXiv 2407.07764).
  * @param tokens as the vocabulary has them: `['x', '^', '{', '2', '}']`.
  * @param options.maxDepth labels that identifiers keep. Default 5.
- * @throws FormatError naming the token where braces do not match or a structure lacks its braces.
+ * @throws FormatError naming the token where braces do not match or a structure lacks its braces; ConfigError for a formula
+ *   that is no list of tokens.
  */
 export function positionForest(tokens: readonly string[], options: { maxDepth?: number } = {}): PositionForest {
   const { maxDepth = 5 } = options;
   checkInteger('positionForest', 'maxDepth', maxDepth, 2);
+  checkTokens('positionForest: ', tokens);
   const paths = nestedPaths(tokens);
   return { paths, ...labels(paths, maxDepth) };
 }
@@ -69,19 +80,25 @@ export interface BidirectionalTargets {
 /**
  * Inputs and targets of formulas read in both directions; rows are padded to the longest formula and one. The labels of a
  * reversed row are those of the formula, reversed. The caller disposes of the tensors.
- * @throws FormatError naming formula and token for malformed LaTeX and for a token that `ids` does not have.
+ * @throws FormatError naming formula and token for malformed LaTeX and for a token that `ids` does not have; ConfigError for
+ *   a formula that is no list of tokens, or an option out of range.
  */
 export function bidirectionalTargets(
   formulas: readonly (readonly string[])[],
   options: BidirectionalOptions,
 ): BidirectionalTargets {
-  const { ids, pad = 0, sos = 1, eos = 2, maxDepth = 5 } = options;
+  const { ids, pad = 0, sos = 1, eos = 2, maxDepth = 5 } = checkOptions('bidirectionalTargets', options);
   checkInteger('bidirectionalTargets', 'maxDepth', maxDepth, 2);
-  if (formulas.length === 0) throw new FormatError('bidirectionalTargets: there are no formulas.');
+  if (typeof ids?.get !== 'function') {
+    throw new ConfigError(`bidirectionalTargets: ids is ${quote(ids)}; it must be a Map from tokens to their numbers.`);
+  }
+  if (!Array.isArray(formulas) || formulas.length === 0)
+    throw new FormatError('bidirectionalTargets: there are no formulas.');
+  for (const [formula, tokens] of formulas.entries()) checkTokens(`Formula ${formula}: `, tokens);
   const width = Math.max(...formulas.map(({ length }) => length)) + 1;
   const padded = <T>(row: readonly T[], filler: T): T[] => [...row, ...Array<T>(width - row.length).fill(filler)];
   const read = formulas.map((tokens, formula) => {
-    const numbers = tokens.map((token, i) => {
+    const numbers = (tokens as readonly string[]).map((token, i) => {
       const id = ids.get(token);
       if (id !== undefined) return id;
       throw new FormatError(`Formula ${formula}: token ${i} is ${quote(token)}, which is not in the vocabulary.`);
@@ -135,6 +152,13 @@ function labels(paths: readonly (readonly number[])[], maxDepth: number): Omit<P
     level: Int32Array.from(paths, (path) => Math.min(path.length, maxDepth) - 1),
     position: Int32Array.from(paths, (path) => path[Math.max(0, Math.min(path.length, maxDepth) - 2)]),
   };
+}
+
+function checkTokens(owner: string, tokens: readonly string[]): void {
+  if (Array.isArray(tokens) && tokens.every((token) => typeof token === 'string')) return;
+  throw new ConfigError(
+    `${owner}the formula is ${quote(tokens)}; it must be a list of tokens, as ['x', '^', '{', '2', '}'].`,
+  );
 }
 
 /** One path a token. No recursion, so that no depth is too deep. */

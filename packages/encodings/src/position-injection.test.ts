@@ -90,6 +90,8 @@ describe('PositionInjection', () => {
     expect(() => injectionOf({ mode: 'mul' as 'attn_mul' })).toThrow(/may be "attn_mul"/);
     const [pq, pk] = injectionOf().apply(new Rng(3).normal([3, 8]));
     const q = new Rng(1).normal([1, 4, 3, 4]);
-    expect(() => injectionOf().modulate(q, q, pq, pk)).toThrow(/heads of 4, their positions of 2/);
+    expect(() => injectionOf().modulate(q, q, pq, pk)).toThrow(
+      /as their positions in heads, length and headDim, not \[1,4,3,4\]/,
+    );
   });
 });

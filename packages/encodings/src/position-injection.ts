@@ -5,6 +5,8 @@ import {
   checkChoice,
   checkInteger,
   checkNumber,
+  checkOptions,
+  checkRng,
   Module,
   matMul,
   mul,
@@ -58,13 +60,12 @@ export class PositionInjection extends Module<[Tensor, Tensor?], [Tensor, Tensor
   /** @throws ConfigError for an option out of range, or vectors that do not fit the heads. */
   constructor(options: PositionInjectionOptions) {
     super();
-    const { mode, peDim, heads, kvHeads = heads, perHead = true, scalarScale = 1, projectionBias = true } = options;
-    const {
-      init = truncNormal_({ std: 0.02 }),
-      headDim = mode === 'attn_scalar' ? Number.NaN : peDim / heads,
-      rng,
-    } = options;
     const owner = 'PositionInjection';
+    checkOptions(owner, options);
+    const { mode, peDim, heads, kvHeads = heads, perHead = true, scalarScale = 1, projectionBias = true } = options;
+    const { init = truncNormal_({ std: 0.02 }), headDim = mode === 'attn_scalar' ? Number.NaN : peDim / heads } =
+      options;
+    const rng = checkRng(owner, options.rng);
     checkChoice(owner, 'mode', mode, ['attn_mul', 'attn_add', 'attn_scalar'] as const);
     if (Number.isNaN(headDim)) {
       throw new ConfigError(`${owner}: headDim is missing; attn_scalar needs that of queries and keys to scale by.`);
@@ -114,9 +115,17 @@ export class PositionInjection extends Module<[Tensor, Tensor?], [Tensor, Tensor
    */
   modulate(q: Tensor, k: Tensor, pq: Tensor, pk: Tensor): [Tensor, Tensor] {
     if (this.mode === 'attn_scalar') return [q, k];
-    const [width, qWidth] = [this.#width, q.shape[q.rank - 1]];
-    if (qWidth !== width) {
-      throw new ShapeError(`PositionInjection: queries and keys have heads of ${qWidth}, their positions of ${width}.`);
+    for (const [x, positions] of [
+      [q, pq],
+      [k, pk],
+    ]) {
+      const [parts, ...own] = positions.shape.slice(-3);
+      const [heads, ...given] = x.shape.slice(-3);
+      if (String(own) === String(given) && (parts === 1 || parts === heads)) continue;
+      throw new ShapeError(
+        `PositionInjection: queries and keys must be as their positions in heads, length and headDim, not [${x.shape}] ` +
+          `with [${positions.shape}].`,
+      );
     }
     const act = this.mode === 'attn_mul' ? mul : add;
     return [act(q, pq), act(k, pk)];

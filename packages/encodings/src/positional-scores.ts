@@ -4,6 +4,8 @@ import {
   ConfigError,
   cast,
   checkInteger,
+  checkOptions,
+  checkRng,
   type EncodingContext,
   gatherRows,
   Module,
@@ -19,7 +21,7 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
-import { checkPositions, wholePositions } from './positions.ts';
+import { checkPositions, MOST, wholePositions } from './positions.ts';
 
 export interface PositionalScoresOptions {
   readonly maxPositions: number;
@@ -47,11 +49,13 @@ export class PositionalScores extends Module<[Tensor, Tensor, EncodingContext]> 
   readonly layers: readonly { readonly weight: Parameter }[];
 
   /** @throws ConfigError for an option that is no positive integer. */
-  constructor({ maxPositions, heads, dim, layers, rng }: PositionalScoresOptions) {
+  constructor(options: PositionalScoresOptions) {
     super();
+    const { maxPositions, heads, dim, layers, rng } = checkOptions('PositionalScores', options);
     for (const [name, value] of Object.entries({ maxPositions, heads, dim, layers })) {
-      checkInteger('PositionalScores', name, value);
+      checkInteger('PositionalScores', name, value, 1, MOST);
     }
+    checkRng('PositionalScores', rng);
     this.heads = heads;
     this.dim = dim;
     const shape = [maxPositions, 2 * dim * heads];

@@ -3,6 +3,7 @@ import {
   ConfigError,
   cast,
   checkInteger,
+  checkOptions,
   div,
   floor,
   maximum,
@@ -40,12 +41,13 @@ export interface CoordinateGrid {
  * @throws ConfigError for a box or resolution out of range, ShapeError for another number of axes.
  */
 export function quantizeCoordinates(points: Tensor, grid: CoordinateGrid): { quantized: Tensor; cell: Tensor } {
+  checkOptions('quantizeCoordinates', grid);
   const axes = points.shape[points.rank - 1] as number | undefined;
   if (axes === undefined) throw new ShapeError('quantizeCoordinates: points must be [..., axes], not a scalar.');
   const perAxis = (name: 'min' | 'max' | 'resolution'): readonly number[] => {
     const value = grid[name];
     const values = typeof value === 'number' ? Array<number>(axes).fill(value) : value;
-    if (values.length === axes && values.every(Number.isFinite)) return values;
+    if (Array.isArray(values) && values.length === axes && values.every(Number.isFinite)) return values;
     throw new ConfigError(
       `quantizeCoordinates: ${name} is [${values}]; give a finite number, or one for each of ${axes} axes.`,
     );

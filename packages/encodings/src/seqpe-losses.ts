@@ -21,6 +21,7 @@ import {
   tile,
   transpose,
 } from '@ashlar/tensor';
+import { knownValues } from './positions.ts';
 
 export interface ContrastivePositionLossOptions {
   /** Parts that vectors are split into, each with a loss of its own. Default 1. */
@@ -35,7 +36,7 @@ export interface ContrastivePositionLossOptions {
  * Close positions get similar vectors: `CE(softmax_j(<e_p, e_j> logitScale), label)`, mean over pivots and heads.
  * @param pivots `[pivots, dim]`. @param candidates `[pivots * candidates, dim]`, those of a pivot together.
  * @param labels int32 `[pivots]`: which candidate is nearest, see `nearestCandidate`.
- * @throws ConfigError for an option out of range, ShapeError if the shapes do not fit.
+ * @throws ConfigError for an option or a label out of range, ShapeError if the shapes do not fit.
  *
  * Source: SeqPE (2025, arXiv 2506.13277).
  */
@@ -48,12 +49,20 @@ export function contrastivePositionLoss(
   const owner = 'contrastivePositionLoss';
   const [count, dim] = pivots.shape as [number, number];
   const each = (candidates.shape[0] ?? 0) / count;
-  const fit = pivots.rank === 2 && candidates.rank === 2 && candidates.shape[1] === dim && labels.shape[0] === count;
+  const fit =
+    pivots.rank === 2 &&
+    candidates.rank === 2 &&
+    candidates.shape[1] === dim &&
+    String(labels.shape) === String([count]);
   if (!fit || !Number.isInteger(each) || each < 1) {
     throw new ShapeError(
       `${owner} takes pivots [pivots, dim], candidates [pivots * candidates, dim] and labels [pivots], not ` +
         `[${pivots.shape}], [${candidates.shape}] and [${labels.shape}].`,
     );
+  }
+  const strange = knownValues(labels)?.find((label) => !(label >= 0 && label < each));
+  if (strange !== undefined) {
+    throw new ConfigError(`${owner}: a label is ${strange}; it must be the index of one of ${each} candidates.`);
   }
   const { heads, logitScale, labelSmoothing } = checkContrastiveLoss(dim, options);
   return tidy(() => {

@@ -1,5 +1,15 @@
-import { ConfigError, checkInteger, checkNumber, type Rng } from '@ashlar/tensor';
+import {
+  ConfigError,
+  checkInteger,
+  checkIntegers,
+  checkNumber,
+  checkOptions,
+  quote,
+  type Rng,
+  ShapeError,
+} from '@ashlar/tensor';
 import { positionGrid } from './position-digits.ts';
+import { checkGrid, MOST } from './positions.ts';
 
 /** One number for each axis. */
 export type Place = readonly number[];
@@ -37,8 +47,14 @@ export interface ContrastiveBatch {
 
 const squaredDistance = (a: Place, b: Place): number => a.reduce((sum, x, axis) => sum + (x - b[axis]) ** 2, 0);
 
-/** The index of the candidate with the smallest Euclidean distance to the pivot, the first of equals. */
+/**
+ * The index of the candidate with the smallest Euclidean distance to the pivot, the first of equals.
+ * @throws ShapeError without candidates, or if one has other axes.
+ */
 export function nearestCandidate(pivot: Place, candidates: readonly Place[]): number {
+  if (candidates.length === 0 || candidates.some(({ length }) => length !== pivot.length)) {
+    throw new ShapeError(`nearestCandidate takes a pivot and at least one candidate, all of ${pivot.length} axes.`);
+  }
   const distances = candidates.map((candidate) => squaredDistance(pivot, candidate));
   return distances.indexOf(Math.min(...distances));
 }
@@ -90,10 +106,13 @@ export function checkContrastive(
   space: PositionSpace,
   options: ContrastiveBatchOptions,
 ): Required<ContrastiveBatchOptions> {
+  const owner = 'contrastiveBatch';
+  checkSpace(owner, space);
+  checkOptions(owner, options);
   const { pivots = 32, candidates = 64, windowShare = 0.2, hardShare = 0.3, hardPart = 0.2 } = options;
   const { window = space.axes === 1 ? 256 : 14 } = options;
-  const owner = 'contrastiveBatch';
   for (const [name, value] of Object.entries({ pivots, candidates })) checkInteger(owner, name, value);
+  checkGrid(owner, '[pivots, candidates]', [pivots, candidates]);
   checkInteger(owner, 'window', window, 2);
   const shares = { windowShare, hardShare, hardPart, 'windowShare + hardShare': windowShare + hardShare };
   for (const [name, value] of Object.entries(shares)) checkNumber(`${owner}: ${name}`, value, { min: 0, max: 1 });
@@ -153,9 +172,10 @@ export function checkTransfer(
 ): Required<TransferBatchOptions> {
   const owner = 'transferBatch';
   checkWindow(owner, space, window);
-  const size = window.reduce((product, side) => product * side, 1);
-  const { windows = 32, positions = Math.min(64, size) } = options;
+  const size = checkGrid(owner, 'window', window).reduce((product, side) => product * side, 1);
+  const { windows = 32, positions = Math.min(64, size) } = checkOptions(owner, options);
   for (const [name, value] of Object.entries({ windows, positions })) checkInteger(owner, name, value);
+  checkGrid(owner, '[windows, positions]', [windows, positions]);
   if (positions > size) {
     throw new ConfigError(`${owner}: positions is ${positions}; the window, [${window}], has ${size}.`);
   }
@@ -167,13 +187,21 @@ export function checkTransfer(
   return { windows, positions };
 }
 
+/** @throws ConfigError unless it has axes, an extent and a base that there are digits for. */
+function checkSpace(owner: string, space: PositionSpace): void {
+  const { axes, extent, base = 10 } = checkOptions(`${owner}: space`, space);
+  for (const [name, value] of Object.entries({ axes, extent })) checkInteger(owner, name, value);
+  checkInteger(owner, 'base', base, 2, 36);
+}
+
 /** @throws ConfigError unless the window has a side for each axis and lies in the space. */
-export function checkWindow(owner: string, { axes, extent }: PositionSpace, window: Place): void {
-  if (window.length !== axes) {
-    throw new ConfigError(`${owner}: window is [${window}]; it must have a side for each of the ${axes} axes.`);
+export function checkWindow(owner: string, space: PositionSpace, window: Place): void {
+  checkSpace(owner, space);
+  const { axes, extent } = space;
+  if (!Array.isArray(window) || window.length !== axes) {
+    throw new ConfigError(`${owner}: window is ${quote(window)}; it must have a side for each of the ${axes} axes.`);
   }
-  for (const side of window) {
-    checkInteger(owner, 'window', side);
+  for (const side of checkIntegers(owner, 'window', window)) {
     if (side <= extent) continue;
     throw new ConfigError(
       `${owner}: window is [${window}]; coordinates are below ${extent}: shorten it or raise maxPosition.`,
@@ -183,7 +211,7 @@ export function checkWindow(owner: string, { axes, extent }: PositionSpace, wind
 
 /** At most `count` different starts of windows that lie in the space, for shifts of the main window. */
 export function windowStarts(space: PositionSpace, window: Place, count: number, rng: Rng): Place[] {
-  checkInteger('windowStarts', 'count', count);
+  checkInteger('windowStarts', 'count', count, 1, MOST);
   checkWindow('windowStarts', space, window);
   const all = window.reduce((product, side) => product * (space.extent - side + 1), 1);
   return distinct(Math.min(count, all), [], () => drawStart(space, window, rng));

@@ -7,6 +7,8 @@ import {
   checkChoice,
   checkInteger,
   checkNumber,
+  checkOptions,
+  checkRng,
   concat,
   type EncodingContext,
   equal,
@@ -126,13 +128,15 @@ export class SeqPe extends Module<[Tensor]> implements PositionEncoding {
   /** @throws ConfigError for an option out of range, or sizes that do not fit one another. */
   constructor(options: SeqPeOptions) {
     super();
-    const { mode, axes = 1, maxPosition = 20000, heads = 1, layers = 1, rng, init } = options;
+    const { mode, axes = 1, maxPosition = 20000, heads = 1, layers = 1, rng, init } = checkOptions('SeqPe', options);
+    checkRng('SeqPe', rng);
     checkChoice('SeqPe', 'mode', mode, ['input_add', 'attn_mul', 'attn_add', 'attn_scalar'] as const);
     checkInteger('SeqPe', 'axes', axes);
     checkInteger('SeqPe', 'maxPosition', maxPosition, 2 ** axes);
     checkInteger('SeqPe', 'layers', layers);
     if (mode !== 'input_add') checkInteger('SeqPe', 'heads', options.heads ?? Number.NaN);
-    const { base = 10 } = options.encoder;
+    const { base = 10 } = checkOptions('SeqPe: encoder', options.encoder);
+    checkInteger('SeqPe', 'encoder.base', base, 2, 36);
     const extent = sideOf(maxPosition, axes);
     const least = (extent - 1).toString(base).length;
     const { maxDigits = least } = options;
@@ -347,12 +351,12 @@ function trainingOf(
   dim: number,
   rng: Rng,
 ): Training {
-  const { shiftRate = 0.1, starts = 320, contrastive = {}, transfer = {} } = options;
-  const window = typeof options.window === 'number' ? [options.window] : [...options.window];
+  const { shiftRate = 0.1, starts = 320, contrastive = {}, transfer = {} } = checkOptions('SeqPe: training', options);
+  const window = typeof options.window === 'number' ? [options.window] : options.window;
   checkWindow('SeqPe: training', space, window);
   checkNumber('SeqPe: training.shiftRate', shiftRate, { min: 0, max: 1 });
   return {
-    window,
+    window: [...window],
     shiftRate,
     starts: windowStarts(space, window, starts, rng.fork('starts')),
     ...(contrastive && {

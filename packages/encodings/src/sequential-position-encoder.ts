@@ -19,6 +19,8 @@ import {
   checkChoice,
   checkInteger,
   checkNumber,
+  checkOptions,
+  checkRng,
   concat,
   expandDims,
   Module,
@@ -138,10 +140,12 @@ export class SequentialPositionEncoder extends Module<[Tensor, { readonly checke
   /** @throws ConfigError for an option out of range, heads that do not divide `dim`, or no summary token where it must be. */
   constructor(options: SequentialPositionEncoderOptions) {
     super();
+    const owner = 'SequentialPositionEncoder';
+    checkOptions(owner, options);
     const { dim, outDim = dim, layers = 2, maxDigits, axes = 1, base = 10, temperature = 1 } = options;
     const { direction = 'causal', summaryToken = true, finalNorm = true, eps, rng } = options;
     const { init = truncNormal_({ std: 0.02 }), heads = dim / 64 } = options;
-    const owner = 'SequentialPositionEncoder';
+    checkRng(owner, rng);
     for (const [name, value] of Object.entries({ dim, outDim, layers, axes })) checkInteger(owner, name, value);
     checkInteger(owner, 'heads (dim / 64)', heads);
     if (dim % heads !== 0) {

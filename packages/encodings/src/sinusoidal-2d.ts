@@ -1,6 +1,6 @@
-import { checkChoice, concat, type PositionEncoding, slice, type Tensor, tidy } from '@ashlar/tensor';
+import { checkChoice, checkOptions, concat, type PositionEncoding, slice, type Tensor, tidy } from '@ashlar/tensor';
 import { checkPositions } from './positions.ts';
-import { checkWidth, type SinusoidalLayout, type SinusoidalOptions, sinusoidalTable } from './sinusoidal.ts';
+import { checkWidth, type SinusoidalLayout, type SinusoidalOptions, sinusoids } from './sinusoidal.ts';
 
 /**
  * Fixed sinusoidal encoding of image patches: one half of the width encodes the column, the other the row.
@@ -20,7 +20,7 @@ export class Sinusoidal2d implements PositionEncoding {
    * @param options.first what the first half of the width encodes. Default `'column'`.
    */
   constructor(options: SinusoidalOptions & { readonly dim: number; readonly first?: 'column' | 'row' }) {
-    const { dim, base = 10000, layout = 'halves', first = 'column' } = options;
+    const { dim, base = 10000, layout = 'halves', first = 'column' } = checkOptions('Sinusoidal2d', options);
     checkWidth('Sinusoidal2d', dim, 4, base, layout);
     checkChoice('Sinusoidal2d', 'first', first, ['column', 'row']);
     this.dim = dim;
@@ -35,7 +35,7 @@ export class Sinusoidal2d implements PositionEncoding {
     const axes = this.first === 'column' ? [1, 0] : [0, 1];
     return tidy(() =>
       concat(
-        axes.map((axis) => sinusoidalTable(slice(positions, [0, axis], [-1, 1]), this.dim / 2, this)),
+        axes.map((axis) => sinusoids(slice(positions, [0, axis], [-1, 1]), this.dim / 2, this.base, this.layout)),
         1,
       ),
     );

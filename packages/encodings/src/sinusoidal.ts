@@ -3,6 +3,7 @@ import {
   checkChoice,
   checkInteger,
   checkNumber,
+  checkOptions,
   concat,
   cos,
   mul,
@@ -16,7 +17,7 @@ import {
   tensor1d,
   tidy,
 } from '@ashlar/tensor';
-import { checkPositions } from './positions.ts';
+import { checkPositions, MOST } from './positions.ts';
 
 /** `'halves'`: all sines, then all cosines. `'interleaved'`: sine and cosine of a frequency side by side. */
 export type SinusoidalLayout = 'halves' | 'interleaved';
@@ -34,11 +35,18 @@ export interface SinusoidalOptions {
  * @param positions `[seq]`.
  * @param dim even.
  * @returns `[seq, dim]`.
+ * @throws ShapeError for positions of another shape or an odd `dim`, ConfigError for positions that are not finite or an
+ *   option out of range.
  */
 export function sinusoidalTable(positions: Tensor, dim: number, options: SinusoidalOptions = {}): Tensor2D {
   const { base = 10000, layout = 'halves' } = options;
   checkWidth('sinusoidalTable', dim, 2, base, layout);
   checkPositions('sinusoidalTable', positions);
+  return sinusoids(positions, dim, base, layout);
+}
+
+/** As `sinusoidalTable`, of what has been checked, or is computed and so not there to be looked at. */
+export function sinusoids(positions: Tensor, dim: number, base: number, layout: SinusoidalLayout): Tensor2D {
   const frequencies = Float32Array.from({ length: dim / 2 }, (_, i) => base ** ((-2 * i) / dim));
   return tidy(() => {
     const angles = mul(reshape(cast(positions, 'float32'), [-1, 1]), tensor1d(frequencies));
@@ -61,7 +69,7 @@ export class Sinusoidal implements PositionEncoding {
 
   /** @throws ConfigError if `dim` is odd or an option is out of range. */
   constructor(options: SinusoidalOptions & { readonly dim: number }) {
-    const { dim, base = 10000, layout = 'halves' } = options;
+    const { dim, base = 10000, layout = 'halves' } = checkOptions('Sinusoidal', options);
     checkWidth('Sinusoidal', dim, 2, base, layout);
     this.dim = dim;
     this.base = base;
@@ -70,13 +78,14 @@ export class Sinusoidal implements PositionEncoding {
 
   /** `[seq] -> [seq, dim]`. */
   embed(positions: Tensor): Tensor {
-    return sinusoidalTable(positions, this.dim, this);
+    checkPositions('Sinusoidal', positions);
+    return sinusoids(positions, this.dim, this.base, this.layout);
   }
 }
 
 /** @throws ShapeError unless `dim` is a multiple of `multiple`; ConfigError for the other options. */
 export function checkWidth(owner: string, dim: number, multiple: number, base: number, layout: SinusoidalLayout): void {
-  checkInteger(owner, 'dim', dim, multiple);
+  checkInteger(owner, 'dim', dim, multiple, MOST);
   if (dim % multiple !== 0) {
     throw new ShapeError(
       `${owner}: dim is ${dim}; it must be a multiple of ${multiple}, a sine and a cosine for each frequency` +

@@ -9,6 +9,7 @@ import {
   mul,
   Rng,
   range,
+  reshape,
   reverse,
   setBackend,
   stateDict,
@@ -108,6 +109,22 @@ describe('T5RelativeBias', () => {
     const expected = gradient(() => reverse(encoding.bias(reverse(q), reverse(k)), [1, 2]));
     for (const [i, value] of gradient(() => encoding.bias(q, k)).entries()) expect(value).toBeCloseTo(expected[i], 2);
     expectNoLeak(() => encoding.bias(q, k));
+  });
+
+  it('computes buckets of the distances that occur, however far the last begins', () => {
+    const options = { buckets: 64, maxDistance: 1e12 };
+    const encoding = new T5RelativeBias({ heads: 1, ...options, rng: new Rng(0) });
+    encoding.relative_attention_bias.weight.assign(reshape(range(0, 64), [64, 1]));
+    for (const keys of [
+      [0, 1, 5],
+      [0, 70_000, 2_000_000_000],
+      [40, 3, 40, 7],
+    ]) {
+      const query = 2_000_000_000;
+      const bias = encoding.bias(tensor1d([query], 'int32'), tensor1d(keys, 'int32'));
+      expect(bias.arraySync()).toEqual([[keys.map((key) => t5Bucket(key - query, options))]]);
+    }
+    expect(t5Bucket(-2e9, options)).toBeLessThan(t5Bucket(-1e12, options));
   });
 
   it('refuses fractional positions and options that leave no buckets', () => {

@@ -2,6 +2,8 @@ import {
   ConfigError,
   checkInteger,
   checkNumber,
+  checkOptions,
+  checkRng,
   gather,
   gatherRows,
   Module,
@@ -34,9 +36,23 @@ export interface T5BucketOptions {
  * into bucket 0.
  *
  * The logarithm and what follows are rounded to float32 as in the original code: at powers the floor depends on it.
+ * @throws ConfigError unless `distance` is whole, or for an option out of range.
  */
 export function t5Bucket(distance: number, options: T5BucketOptions = {}): number {
-  const { buckets = 32, maxDistance = 128, bidirectional = false } = options;
+  checkNumber('t5Bucket: distance', distance, { integer: true });
+  return bucketOf(distance, checkBuckets('t5Bucket', options));
+}
+
+/** The options with their defaults. @throws ConfigError for one out of range. */
+function checkBuckets(owner: string, options: T5BucketOptions): Required<T5BucketOptions> {
+  const { buckets = 32, maxDistance = 128, bidirectional = false } = checkOptions(owner, options);
+  checkInteger(owner, 'buckets', buckets, bidirectional ? 4 : 2);
+  const side = bidirectional ? Math.floor(buckets / 2) : buckets;
+  checkNumber(`${owner}: maxDistance`, maxDistance, { above: Math.floor(side / 2) });
+  return { buckets, maxDistance, bidirectional };
+}
+
+function bucketOf(distance: number, { buckets, maxDistance, bidirectional }: Required<T5BucketOptions>): number {
   const side = bidirectional ? Math.floor(buckets / 2) : buckets;
   const offset = bidirectional && distance > 0 ? side : 0;
   const n = bidirectional ? Math.abs(distance) : Math.max(-distance, 0);
@@ -63,14 +79,14 @@ export class T5RelativeBias extends Module<[Tensor, Tensor]> implements Position
   /** @param options.rng draws the initial table from a normal distribution of standard deviation `std` (default 0.02). */
   constructor(options: T5BucketOptions & { readonly heads: number; readonly rng: Rng; readonly std?: number }) {
     super();
-    const { heads, buckets = 32, maxDistance = 128, bidirectional = false, rng, std = 0.02 } = options;
-    checkInteger('T5RelativeBias', 'heads', heads);
-    checkInteger('T5RelativeBias', 'buckets', buckets, bidirectional ? 4 : 2);
+    const { buckets, maxDistance, bidirectional } = checkBuckets('T5RelativeBias', options);
     if (bidirectional && buckets % 2 !== 0) {
       throw new ConfigError(`T5RelativeBias: buckets is ${buckets}; it must be even, half of them for each direction.`);
     }
-    const side = bidirectional ? buckets / 2 : buckets;
-    checkNumber('T5RelativeBias: maxDistance', maxDistance, { above: Math.floor(side / 2) });
+    const { heads, rng, std = 0.02 } = options;
+    checkInteger('T5RelativeBias', 'heads', heads);
+    checkNumber('T5RelativeBias: std', std, { min: 0 });
+    checkRng('T5RelativeBias', rng);
     this.buckets = buckets;
     this.maxDistance = maxDistance;
     this.bidirectional = bidirectional;
@@ -100,18 +116,29 @@ export class T5RelativeBias extends Module<[Tensor, Tensor]> implements Position
     if (consecutive && queries.length * keys.length >= WORTH_WINDOWS) {
       return this.#fromWindows(keys[0] - queries[queries.length - 1], queries.length, keys.length);
     }
-    return tidy(() => this.#lookUp(queries.length, keys.length, (i, j) => keys[j] - queries[i]));
+    const [[firstQuery, lastQuery], [firstKey, lastKey]] = [extent(queries), extent(keys)];
+    const range = [firstKey - lastQuery, lastKey - firstQuery] as const;
+    return tidy(() => this.#lookUp(queries.length, keys.length, range, (i, j) => keys[j] - queries[i]));
   }
 
-  /** `[heads, rows, columns]`, of the distances. */
-  #lookUp(rows: number, columns: number, distance: (row: number, column: number) => number): Tensor {
+  /** `[heads, rows, columns]`, of the distances, which are from `least` to `greatest`. */
+  #lookUp(
+    rows: number,
+    columns: number,
+    [least, greatest]: readonly [number, number],
+    distance: (row: number, column: number) => number,
+  ): Tensor {
     const ids = new Int32Array(rows * columns);
-    // From `maxDistance` on either side the bucket stays the same, so this many distances are all there is to compute.
+    // From `maxDistance` on either side the bucket stays the same.
     const limit = Math.ceil(this.maxDistance);
-    const known = Int32Array.from({ length: 2 * limit + 1 }, (_, i) => t5Bucket(i - limit, this));
+    const [from, to] = [Math.max(-limit, Math.min(limit, least)), Math.max(-limit, Math.min(limit, greatest))];
+    // Of distances close together each has its bucket computed once; few that are far apart are computed one by one.
+    const close = to - from < ids.length;
+    const known = Int32Array.from({ length: close ? to - from + 1 : 0 }, (_, i) => bucketOf(from + i, this));
     for (let i = 0, next = 0; i < rows; i++) {
       for (let j = 0; j < columns; j++) {
-        ids[next++] = known[limit + Math.max(-limit, Math.min(limit, distance(i, j)))];
+        const near = Math.max(from, Math.min(to, distance(i, j)));
+        ids[next++] = close ? known[near - from] : bucketOf(near, this);
       }
     }
     const table = this.relative_attention_bias.weight.value;
@@ -126,13 +153,15 @@ export class T5RelativeBias extends Module<[Tensor, Tensor]> implements Position
   #fromWindows(least: number, queries: number, keys: number): Tensor {
     const blocks = Math.ceil(keys / WINDOW);
     return tidy(() => {
-      const windows = this.#lookUp(queries + (blocks - 1) * WINDOW, WINDOW, (start, i) => least + start + i);
-      const starts = Int32Array.from({ length: queries * blocks }, (_, i) => {
+      const starts = queries + (blocks - 1) * WINDOW;
+      const range = [least, least + starts + WINDOW - 2] as const;
+      const windows = this.#lookUp(starts, WINDOW, range, (start, i) => least + start + i);
+      const rowStarts = Int32Array.from({ length: queries * blocks }, (_, i) => {
         const query = Math.floor(i / blocks);
         return queries - 1 - query + WINDOW * (i % blocks);
       });
       const heads = windows.shape[0];
-      const rows = reshape(gather(windows, tensor1d(starts, 'int32'), 1), [heads, queries, blocks * WINDOW]);
+      const rows = reshape(gather(windows, tensor1d(rowStarts, 'int32'), 1), [heads, queries, blocks * WINDOW]);
       return blocks * WINDOW === keys ? rows : slice(rows, [0, 0, 0], [-1, -1, keys]);
     });
   }
@@ -146,4 +175,14 @@ const WORTH_WINDOWS = 2 ** 14;
 function isConsecutive(positions: ArrayLike<number>): boolean {
   for (let i = 1; i < positions.length; i++) if (positions[i] !== positions[0] + i) return false;
   return true;
+}
+
+/** The smallest and the largest. */
+function extent(positions: ArrayLike<number>): [number, number] {
+  let [least, greatest] = [positions[0], positions[0]];
+  for (let i = 1; i < positions.length; i++) {
+    least = Math.min(least, positions[i]);
+    greatest = Math.max(greatest, positions[i]);
+  }
+  return [least, greatest];
 }

@@ -2,16 +2,19 @@ import {
   ConfigError,
   checkChoice,
   checkInteger,
+  checkOptions,
   gatherRows,
   Module,
   mul,
   Parameter,
+  quote,
   reshape,
   type Tensor,
   tensor1d,
   tidy,
   zeros,
 } from '@ashlar/tensor';
+import { checkGrid, MOST } from './positions.ts';
 
 const SCHEMES = ['original', 'share_all', 'share_by_row', 'share_by_row_col'] as const;
 
@@ -52,17 +55,21 @@ export function visualPositions(options: {
   /** Default `'share_by_row'`. */
   readonly scheme?: VisualScheme;
 }): VisualPositions {
-  const { textBefore, grids, textAfter, scheme = 'share_by_row' } = options;
+  const { textBefore, grids, textAfter, scheme = 'share_by_row' } = checkOptions('visualPositions', options);
   checkChoice('visualPositions', 'scheme', scheme, SCHEMES);
-  checkInteger('visualPositions', 'textBefore', textBefore, 0);
-  checkInteger('visualPositions', 'textAfter', textAfter, 0);
-  if (grids.length === 0) throw new ConfigError('visualPositions: grids is empty; give one for each expert.');
+  checkInteger('visualPositions', 'textBefore', textBefore, 0, MOST);
+  checkInteger('visualPositions', 'textAfter', textAfter, 0, MOST);
+  if (!Array.isArray(grids) || grids.length === 0) {
+    throw new ConfigError(`visualPositions: grids is ${quote(grids)}; give a list of one for each expert.`);
+  }
   const ids: number[] = Array.from({ length: textBefore }, (_, i) => i);
   const columnIndex: number[] = Array(textBefore).fill(-1);
   let next = textBefore;
-  for (const [i, { rows, columns }] of grids.entries()) {
+  for (const [i, grid] of grids.entries()) {
+    const { rows, columns } = checkOptions(`visualPositions: grids[${i}]`, grid);
     checkInteger('visualPositions', `grids[${i}].rows`, rows);
     checkInteger('visualPositions', `grids[${i}].columns`, columns);
+    checkGrid('visualPositions', `grids[${i}]`, [rows, columns]);
     const start = next;
     for (let row = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++) {
@@ -88,7 +95,7 @@ export class ColumnEmbedding extends Module<[ArrayLike<number>]> {
 
   constructor(options: { readonly maxColumns: number; readonly dim: number }) {
     super();
-    const { maxColumns, dim } = options;
+    const { maxColumns, dim } = checkOptions('ColumnEmbedding', options);
     checkInteger('ColumnEmbedding', 'maxColumns', maxColumns);
     checkInteger('ColumnEmbedding', 'dim', dim);
     this.weight = new Parameter({ shape: [maxColumns, dim], init: () => zeros([maxColumns, dim]) });
@@ -96,10 +103,13 @@ export class ColumnEmbedding extends Module<[ArrayLike<number>]> {
 
   /**
    * What to add to tokens whose columns are `columnIndex`, `[seq, dim]`: nothing where it is -1.
-   * @throws ConfigError for a column beyond the table.
+   * @throws ConfigError for a column beyond the table, or what is no list.
    */
   forward(columnIndex: ArrayLike<number>): Tensor {
     const [maxColumns] = this.weight.shape;
+    if (!Array.isArray(columnIndex) && !ArrayBuffer.isView(columnIndex)) {
+      throw new ConfigError('ColumnEmbedding: columnIndex must be a list of numbers, as visualPositions gives it.');
+    }
     const columns = Array.from(columnIndex);
     const beyond = columns.find((column) => !Number.isInteger(column) || column < -1 || column >= maxColumns);
     if (beyond !== undefined) {

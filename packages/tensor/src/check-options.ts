@@ -1,5 +1,6 @@
 import { ConfigError } from './errors.ts';
 import { quote } from './quote.ts';
+import type { Rng } from './rng.ts';
 
 /** What a number option may be; bounds are inclusive unless named otherwise. */
 export interface NumberRange {
@@ -32,10 +33,43 @@ export function checkNumber(option: string, value: unknown, range: NumberRange =
   throw new ConfigError(`${option} is ${quote(value)}; it must be ${[kind, bounds.join(' and ')].join(' ').trim()}.`);
 }
 
-/** `value`. @throws ConfigError naming the option of `owner` unless it is a whole number of at least `min`, default 1. */
-export function checkInteger(owner: string, option: string, value: unknown, min = 1): number {
-  checkNumber(`${owner}: ${option}`, value, { integer: true, min });
+/**
+ * `value`. @throws ConfigError naming the option of `owner` unless it is a whole number of at least `min`, default 1, and at
+ * most `max`, if given.
+ */
+export function checkInteger(owner: string, option: string, value: unknown, min = 1, max?: number): number {
+  checkNumber(`${owner}: ${option}`, value, { integer: true, min, max });
   return value as number;
+}
+
+/**
+ * `values`. @throws ConfigError naming the option of `owner` unless it is a list of whole numbers of at least `min`, default
+ * 1, and of `length`, if given.
+ */
+export function checkIntegers(
+  owner: string,
+  option: string,
+  values: unknown,
+  { min, length }: { readonly min?: number; readonly length?: number } = {},
+): readonly number[] {
+  if (!Array.isArray(values) || values.length !== (length ?? values.length)) {
+    const kind = length === undefined ? 'whole numbers' : `${length} whole numbers`;
+    throw new ConfigError(`${owner}: ${option} is ${quote(values)}; it must be a list of ${kind}.`);
+  }
+  for (const [i, value] of values.entries()) checkInteger(owner, `${option}[${i}]`, value, min);
+  return values;
+}
+
+/** `options`. @throws ConfigError naming `owner` unless they are an object: what is called without any has none. */
+export function checkOptions<T extends object>(owner: string, options: T): T {
+  if (typeof options === 'object' && options !== null) return options;
+  throw new ConfigError(`${owner}: the options are ${quote(options)}; they must be an object.`);
+}
+
+/** `rng`. @throws ConfigError naming `owner` unless it is an `Rng`. */
+export function checkRng(owner: string, rng: Rng): Rng {
+  if (typeof rng?.fork === 'function') return rng;
+  throw new ConfigError(`${owner}: rng is ${quote(rng)}; it must be an Rng, as new Rng(0) is.`);
 }
 
 /** @throws ConfigError naming the option of `owner` unless it is one of `allowed`. */
