@@ -1,5 +1,6 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { AshlarError, ConfigError, FormatError, memory, Rng, setBackend } from '@ashlar/tensor';
+import { MdTpe, Rope } from '@ashlar/encodings';
+import { AshlarError, ConfigError, FormatError, memory, type PositionEncoding, Rng, setBackend } from '@ashlar/tensor';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { gpt2Config } from './gpt2.ts';
@@ -151,4 +152,19 @@ it('fills in the defaults of transformers', () => {
     attention_bias: false,
     tie_word_embeddings: false,
   });
+});
+
+it.each([LLAMA, GPT2])('refuses what is no position encoding ($model_type)', (config) => {
+  const rng = new Rng(0);
+  for (const [encoding, problem] of [
+    ['rope', 'encoding is "rope"'],
+    [null, 'encoding is null'],
+    [Rope, 'encoding is the function or class Rope itself'],
+    [new MdTpe({ dim: 32, heads: 4, rng }), 'encoding is a MdTpe, which has none of embed, rotate, bias, scores'],
+  ]) {
+    const make = (): unknown => createModel(config, { rng, encoding: encoding as PositionEncoding, source: 'there' });
+    expect(make).toThrow(ConfigError);
+    expect(make).toThrow(problem as string);
+  }
+  expect(() => createModel(config, { rng, encoding: {} })).not.toThrow();
 });

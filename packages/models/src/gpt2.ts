@@ -12,7 +12,7 @@ import {
   normal_,
   splitHeads,
 } from '@ashlar/nn';
-import { add, Module, type PositionEncoding, type Rng, split, type Tensor } from '@ashlar/tensor';
+import { add, checkEncoding, Module, type PositionEncoding, type Rng, split, type Tensor } from '@ashlar/tensor';
 import {
   CausalLM,
   type CausalLMConfig,
@@ -206,13 +206,14 @@ export class Gpt2 extends CausalLM {
    * @param config the object of a `config.json`, checked and filled in as by `gpt2Config`.
    * @param options.encoding in place of the learned positions; its parameters, if any, become the model's.
    * @param options.source the file that `config` is from, named in errors.
-   * @throws ConfigError naming the field that is out of range; FormatError where there is a `source`.
+   * @throws ConfigError naming the field that is out of range (FormatError where there is a `source`), or if `encoding` is none.
    */
   constructor(config: unknown, options: ModelOptions) {
     super();
     this.config = gpt2Config(config, options.source);
     const { vocab_size, n_embd, initializer_range: std, tie_word_embeddings } = this.config;
     const { rng, encoding } = options;
+    if (encoding !== undefined) checkEncoding('Gpt2', encoding);
     this.transformer = new Gpt2Model(this.config, rng.fork('transformer'), encoding);
     this.lm_head = new Linear(n_embd, vocab_size, { bias: false, init: normal_({ std }), rng: rng.fork('lm_head') });
     if (tie_word_embeddings) this.lm_head.weight = this.transformer.wte.weight;

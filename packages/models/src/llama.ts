@@ -13,7 +13,16 @@ import {
   splitHeads,
   zeros_,
 } from '@ashlar/nn';
-import { AshlarError, add, FormatError, Module, type PositionEncoding, type Rng, type Tensor } from '@ashlar/tensor';
+import {
+  AshlarError,
+  add,
+  checkEncoding,
+  FormatError,
+  Module,
+  type PositionEncoding,
+  type Rng,
+  type Tensor,
+} from '@ashlar/tensor';
 import {
   CausalLM,
   type CausalLMConfig,
@@ -224,13 +233,14 @@ export class Llama extends CausalLM {
    * @param config the object of a `config.json`, checked and filled in as by `llamaConfig`.
    * @param options.encoding in place of the config's rotary one; its parameters, if any, become the model's.
    * @param options.source the file that `config` is from, named in errors.
-   * @throws ConfigError naming the field that is out of range; FormatError where there is a `source`.
+   * @throws ConfigError naming the field that is out of range (FormatError where there is a `source`), or if `encoding` is none.
    */
   constructor(config: unknown, options: ModelOptions) {
     super();
     this.config = llamaConfig(config, options.source);
     const { vocab_size, hidden_size, initializer_range, tie_word_embeddings } = this.config;
     const { rng, encoding = rope(this.config, options.source) } = options;
+    checkEncoding('Llama', encoding);
     const init = normal_({ std: initializer_range });
     this.model = new LlamaModel({ config: this.config, encoding, init }, rng.fork('model'));
     this.lm_head = new Linear(hidden_size, vocab_size, { bias: false, init, rng: rng.fork('lm_head') });

@@ -1,5 +1,8 @@
 import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
+import { ConfigError } from './errors.ts';
 import type { TensorMap } from './loss-and-grads.ts';
+import { Module } from './module.ts';
+import { quote } from './quote.ts';
 import type { StateDict } from './state-dict.ts';
 
 /** Where in the model an encoding is asked. */
@@ -32,6 +35,33 @@ export interface PositionEncoding {
   scores?(q: Tensor, k: Tensor, qPositions: Tensor, kPositions: Tensor, context: EncodingContext): Tensor;
   /** A term that training adds to the loss. */
   auxiliaryLoss?(): Scalar;
+}
+
+const POSITION_METHODS = ['embed', 'rotate', 'bias', 'scores'] as const;
+
+/**
+ * @param owner named in errors.
+ * @throws ConfigError unless `encoding` is a `PositionEncoding`. An object without any of its methods is one (NoPE), a
+ * `Module` without them is something else, which would give no positions without a word.
+ */
+export function checkEncoding(owner: string, encoding: unknown): void {
+  const refuse = (problem: string): ConfigError =>
+    new ConfigError(
+      `${owner}: encoding ${problem}; pass a PositionEncoding, such as new Rope({ headDim }) or {} for none.`,
+    );
+  if (typeof encoding === 'function')
+    throw refuse(`is the function or class ${encoding.name || 'without a name'} itself`);
+  if (typeof encoding !== 'object' || encoding === null || Array.isArray(encoding)) {
+    throw refuse(`is ${quote(encoding)}`);
+  }
+  const methods = encoding as Record<string, unknown>;
+  for (const name of [...POSITION_METHODS, 'auxiliaryLoss']) {
+    const method = methods[name];
+    if (method !== undefined && typeof method !== 'function') throw refuse(`has ${quote(method)} as ${name}`);
+  }
+  if (encoding instanceof Module && !POSITION_METHODS.some((name) => methods[name] !== undefined)) {
+    throw refuse(`is a ${encoding.constructor.name}, which has none of ${POSITION_METHODS.join(', ')}`);
+  }
 }
 
 /** The named tensors that a training step produces: `logits`, `labels`, sample indices, features … */
