@@ -184,6 +184,48 @@ describe('ashlar-language', () => {
     expect(await run('inspect', '--encodings', 'rotary')).toMatchObject({ code: 1 });
   });
 
+  it('draws all encodings at a length that no window was made for, each once', async () => {
+    const out = join(folder, 'short');
+    const { code, stdout, stderr } = await run('inspect', '--length', '3', '--head-dim', '8', '--out', out);
+    expect(code, stderr).toBe(0);
+    expect(stdout).not.toMatch(/NaN/);
+    expect((await readdir(out)).filter((name) => name.endsWith('.json'))).toHaveLength(24);
+    expect((await run('inspect', '--encodings', 'none', 'none', '--out', out)).stdout.match(/^none /gm)).toHaveLength(
+      1,
+    );
+  });
+
+  it.each([
+    [['--head-dim', '7'], /--head-dim 7 .* do not fit all[\s\S]*\n {2}rope: Rope: .*[\s\S]*\n {2}dpe: /],
+    [['--encodings', 'none', 'dpe', '--head-dim', '2'], /leave these out of --encodings:\n {2}dpe: /],
+    [['--length', '2'], /integer from 3 to 256/],
+    [['--encodings', 'rope', '--length', '100000'], /integer from 3 to 256/],
+  ])('refuses inspect %j before it draws', async (args, message) => {
+    const out = join(folder, 'undrawn');
+    const { code, stdout, stderr } = await run('inspect', '--out', out, ...args);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/^ +at /m);
+    expect(stdout).toBe('');
+    expect(existsSync(out)).toBe(false);
+  });
+
+  it.each(['inspect', 'lengths'])('says where %s cannot write, before it works', async (command) => {
+    const file = join(folder, 'old.txt');
+    for (const [out, message] of [
+      [file, /old\.txt: .*there is a file of that name/],
+      [join(file, 'below'), /old\.txt.below: .*not a folder/],
+      ['', /must name a folder/],
+      ...(existsSync('/proc/version') ? [['/proc/nope', /\/proc\/nope: cannot be/] as const] : []),
+    ] as const) {
+      const { code, stdout, stderr } = await run(command, '--encodings', 'rope', '--out', out);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(message);
+      expect(stderr.trim().split('\n').length).toBeLessThan(4);
+      expect(stdout).toBe('');
+    }
+  });
+
   it('measures encodings on problems longer than the trained ones', async () => {
     const out = join(folder, 'lengths');
     const tiny = ['--steps', '6', '--seeds', '2', '--batch-size', '4', '--count', '3', '--width', '16', '--heads', '2'];

@@ -110,8 +110,10 @@ export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
   },
   dualchunk: {
     description: 'RoPE, places within chunks',
-    make: ({ headDim, trainedLength }) =>
-      new DualChunk({ headDim, chunkSize: Math.ceil((3 * trainedLength) / 4), localWindow: windowOf(trainedLength) }),
+    make: ({ headDim, trainedLength }) => {
+      const chunkSize = Math.max(2, Math.ceil((3 * trainedLength) / 4));
+      return new DualChunk({ headDim, chunkSize, localWindow: Math.min(windowOf(trainedLength), chunkSize - 1) });
+    },
   },
   dpe: {
     description: 'RoPE, far distances at a scale for each group of pairs',
