@@ -256,6 +256,55 @@ describe('ashlar-language', () => {
     );
   });
 
+  it('continues lengths that were stopped, with the numbers of a run that was not', async () => {
+    const tiny = ['--encodings', 'none', 'alibi', 'none', '--train-length', '3', '--steps', '6', '--width', '16'];
+    const args = (out: string): string[] => [
+      'lengths',
+      ...tiny,
+      '--count',
+      '3',
+      '--batch-size',
+      '4',
+      '--seeds',
+      '2',
+      '--out',
+      out,
+    ];
+    const [whole, stopped] = ['whole-lengths', 'stopped-lengths'].map((name) => join(folder, name));
+    const read = async (out: string): Promise<{ runs: { encoding: string; seed: number; seconds: number }[] }> =>
+      JSON.parse(await readFile(join(out, 'lengths.json'), 'utf8'));
+    const withoutTime = ({ runs, ...rest }: Awaited<ReturnType<typeof read>>): unknown => ({
+      ...rest,
+      runs: runs.map((run) => ({ ...run, seconds: 0 })),
+    });
+    expect((await run(...args(whole))).code).toBe(0);
+    const child = execFile(process.execPath, [CLI, ...args(stopped)]);
+    const ended = new Promise((r) => child.on('exit', r));
+    while (!existsSync(join(stopped, 'lengths.json')) || (await read(stopped)).runs.length === 0)
+      await new Promise((r) => setTimeout(r, 10));
+    child.kill('SIGINT');
+    await ended;
+    const { runs } = await read(stopped);
+    expect(existsSync(join(stopped, 'lengths.svg'))).toBe(false);
+    const again = await run(...args(stopped));
+    expect(again.stderr).toMatch(new RegExp(`^${runs.length} of 4 runs are in .*lengths\\.json already \\(--fresh`));
+    expect(again.stderr).toContain(`[${runs.length + 1}/4]`);
+    expect(again.stderr).not.toContain(`[${runs.length}/4]`);
+    expect((await read(stopped)).runs.slice(0, runs.length)).toEqual(runs);
+    expect(withoutTime(await read(stopped))).toEqual(withoutTime(await read(whole)));
+    expect(existsSync(join(stopped, 'lengths.svg'))).toBe(true);
+
+    const other = await run(...args(stopped), '--symbols', '3');
+    expect(other.code).toBe(1);
+    expect(other.stderr).toMatch(/lengths\.json has runs with other settings: symbols was 8, is 3\. .* --fresh/);
+    expect(await read(stopped)).toMatchObject({ settings: { symbols: 8, encodings: ['none', 'alibi'] } });
+    const fresh = await run(...args(stopped), '--seeds', '1', '--fresh');
+    expect(fresh.stderr).toMatch(/^\[1\/2\]/);
+    expect(await read(stopped)).toMatchObject({ settings: { seeds: [0] }, runs: { length: 2 } });
+    await writeFile(join(stopped, 'lengths.json'), '{"runs":[{}]}');
+    expect((await run(...args(stopped))).stderr).toMatch(/lengths\.json cannot be continued: it has no runs/);
+  });
+
   it.each([
     [['--task', 'additoin'], /no length task "additoin"; closest: addition/],
     [['--encodings', 'rotary'], /no encoding "rotary"/],

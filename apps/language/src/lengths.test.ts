@@ -42,6 +42,27 @@ describe('lengthGeneralization', () => {
     expect(memory().numTensors).toBe(before);
   });
 
+  it('leaves out runs that are done, and takes a name or a seed once', async () => {
+    const options = { encodings: ['none', 'alibi'], seeds: [0, 1] };
+    const whole = withoutTime(await all(options));
+    const done = [
+      { encoding: 'none', seed: 0 },
+      { encoding: 'alibi', seed: 1 },
+    ];
+    // Each run is a step and a measurement.
+    expect(withoutTime(await all({ ...options, done }))).toEqual(whole.slice(2, 6));
+    expect(withoutTime(await all({ encodings: ['none', 'alibi', 'none'], seeds: [0, 1, 0] }))).toEqual(whole);
+  });
+
+  it('takes every encoding at the shortest length', async () => {
+    const events = await all({
+      encodings: ['dualchunk', 'selfextend', 'rerope', 'dpe'],
+      trainLength: 1,
+      testLength: 2,
+    });
+    expect(events.filter(({ type }) => type === 'measured')).toHaveLength(4);
+  });
+
   it('takes encodings and tasks of ones own', async () => {
     const lengths: number[] = [];
     const events = await all({

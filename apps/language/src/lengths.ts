@@ -73,6 +73,8 @@ export interface LengthsOptions {
   layers?: number;
   /** Peak of the one cycle. Default 2e-3. */
   learningRate?: number;
+  /** Runs to leave out: those that an earlier call with the same options has measured. Default none. */
+  done?: readonly Pick<LengthsRun, 'encoding' | 'seed'>[];
   signal?: AbortSignal;
 }
 
@@ -114,13 +116,24 @@ export function lengthGeneralization(options: LengthsOptions = {}): AsyncGenerat
 class Study {
   readonly #draw: DrawExamples;
   readonly #encodings: [string, (setting: EncodingSetting) => TrainedEncoding][];
-  readonly #options: Required<Omit<LengthsOptions, 'task' | 'encodings' | 'signal' | 'symbols' | 'scratchpad'>>;
+  readonly #options: Required<
+    Omit<LengthsOptions, 'task' | 'encodings' | 'signal' | 'symbols' | 'scratchpad' | 'done'>
+  >;
   readonly #minLength: number;
   readonly #named: LengthTaskName | undefined;
   readonly #signal: AbortSignal | undefined;
+  readonly #done: ReadonlySet<string>;
 
   constructor(options: LengthsOptions) {
-    const { task = 'repeat', encodings = DEFAULT_ENCODINGS, symbols = 8, scratchpad, signal, ...numbers } = options;
+    const {
+      task = 'repeat',
+      encodings = DEFAULT_ENCODINGS,
+      symbols = 8,
+      scratchpad,
+      signal,
+      done = [],
+      ...numbers
+    } = options;
     const trainLength = numbers.trainLength ?? 10;
     this.#options = {
       ...{ trainLength, testLength: 2 * trainLength, steps: 800, seeds: [0, 1, 2], batchSize: 64, count: 100 },
@@ -160,6 +173,7 @@ class Study {
       throw new ConfigError(`lengths: width is ${width}; it must be a multiple of heads, ${heads}.`);
     this.#encodings = makers(encodings);
     this.#signal = signal;
+    this.#done = new Set(done.map(keyOf));
     if (this.#draw({ minLength: this.#minLength, maxLength: testLength, count: 1 }, new Rng(0)).length !== 1) {
       throw new ConfigError('lengths: the task must draw as many problems as it is asked for.');
     }
@@ -172,14 +186,16 @@ class Study {
   }
 
   async *run(): AsyncGenerator<LengthsEvent, void, void> {
-    for (const seed of this.#options.seeds) {
+    for (const seed of new Set(this.#options.seeds)) {
+      const left = this.#encodings.filter(([encoding]) => !this.#done.has(keyOf({ encoding, seed })));
+      if (left.length === 0) continue;
       const data = this.#data(new Rng(seed).fork('data'));
       // One that does not fit the model is refused at once, not after the others were trained.
-      for (const [, make] of this.#encodings) {
+      for (const [, make] of left) {
         const encoding = make(this.#setting(new Rng(seed), data));
         if (encoding instanceof Module) encoding.dispose();
       }
-      for (const [encoding, make] of this.#encodings) yield* this.#one(encoding, make, seed, data);
+      for (const [encoding, make] of left) yield* this.#one(encoding, make, seed, data);
     }
   }
 
@@ -295,6 +311,8 @@ function beforeStep(encoding: TrainedEncoding, length: number, rng: Rng): Tensor
   return encoding.trainingPositions(length, encoding.factor, rng);
 }
 
+const keyOf = ({ encoding, seed }: Pick<LengthsRun, 'encoding' | 'seed'>): string => `${seed} ${encoding}`;
+
 interface Data {
   test: { length: number; examples: ReturnType<DrawExamples> }[];
   vocabulary: Vocabulary;
@@ -395,7 +413,7 @@ function makers(
       return [name, () => own];
     });
   }
-  return (encodings as readonly string[]).map((name) => {
+  return [...new Set(encodings as readonly string[])].map((name) => {
     if (Object.hasOwn(ENCODINGS, name)) return [name, ENCODINGS[name].make];
     const closest = closestNames(name, Object.keys(ENCODINGS), 2).join(', ');
     throw new ConfigError(`lengths: there is no encoding ${quote(name)}; closest: ${closest}.`);
