@@ -19,7 +19,7 @@ const inspection = (causal: boolean, reach: number): Inspection => ({
 const GREY = /<rect[^>]* fill="#ddd"/g;
 /** What stands beside the scale of colours, the second picture of three. */
 const scale = (svg: string): string[] => {
-  const [, own] = /translate\(288 50\)(.*)translate\(336 50\)/s.exec(svg) ?? [];
+  const [, own] = /translate\(288 50\)(.*)translate\(360 50\)/s.exec(svg) ?? [];
   return [...own.matchAll(/>([−\d.]+)<\/text>/g)].map(([, tick]) => tick);
 };
 

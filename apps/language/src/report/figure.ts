@@ -74,7 +74,7 @@ export function inspectionFigure(title: string, inspection: Inspection): string 
   const { trained } = extrapolation;
   const goesOn = trained < curve.length;
   const side = HEIGHT - 52;
-  const scale = 48;
+  const scale = 72;
   const matrix = svgOf({
     width: side,
     height: side,
@@ -94,7 +94,7 @@ export function inspectionFigure(title: string, inspection: Inspection): string 
     width: scale,
     height: side,
     marginLeft: 0,
-    marginRight: 36,
+    marginRight: scale - 12,
     y: { domain: color.domain, axis: 'right', label: null, ticks: 5 },
     color,
     marks: [Plot.rectY(steps(color.domain), { y1: 'low', y2: 'high', fill: 'value', shapeRendering: 'crispEdges' })],
