@@ -184,6 +184,48 @@ describe('ashlar-language', () => {
     expect(await run('inspect', '--encodings', 'rotary')).toMatchObject({ code: 1 });
   });
 
+  it('draws all encodings at a length that no window was made for, each once', async () => {
+    const out = join(folder, 'short');
+    const { code, stdout, stderr } = await run('inspect', '--length', '3', '--head-dim', '8', '--out', out);
+    expect(code, stderr).toBe(0);
+    expect(stdout).not.toMatch(/NaN/);
+    expect((await readdir(out)).filter((name) => name.endsWith('.json'))).toHaveLength(24);
+    expect((await run('inspect', '--encodings', 'none', 'none', '--out', out)).stdout.match(/^none /gm)).toHaveLength(
+      1,
+    );
+  });
+
+  it.each([
+    [['--head-dim', '7'], /--head-dim 7 .* do not fit all[\s\S]*\n {2}rope: Rope: .*[\s\S]*\n {2}dpe: /],
+    [['--encodings', 'none', 'dpe', '--head-dim', '2'], /leave these out of --encodings:\n {2}dpe: /],
+    [['--length', '2'], /integer from 3 to 256/],
+    [['--encodings', 'rope', '--length', '100000'], /integer from 3 to 256/],
+  ])('refuses inspect %j before it draws', async (args, message) => {
+    const out = join(folder, 'undrawn');
+    const { code, stdout, stderr } = await run('inspect', '--out', out, ...args);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/^ +at /m);
+    expect(stdout).toBe('');
+    expect(existsSync(out)).toBe(false);
+  });
+
+  it.each(['inspect', 'lengths'])('says where %s cannot write, before it works', async (command) => {
+    const file = join(folder, 'old.txt');
+    for (const [out, message] of [
+      [file, /old\.txt: .*there is a file of that name/],
+      [join(file, 'below'), /old\.txt.below: .*not a folder/],
+      ['', /must name a folder/],
+      ...(existsSync('/proc/version') ? [['/proc/nope', /\/proc\/nope: cannot be/] as const] : []),
+    ] as const) {
+      const { code, stdout, stderr } = await run(command, '--encodings', 'rope', '--out', out);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(message);
+      expect(stderr.trim().split('\n').length).toBeLessThan(4);
+      expect(stdout).toBe('');
+    }
+  });
+
   it('measures encodings on problems longer than the trained ones', async () => {
     const out = join(folder, 'lengths');
     const tiny = ['--steps', '6', '--seeds', '2', '--batch-size', '4', '--count', '3', '--width', '16', '--heads', '2'];
@@ -212,6 +254,55 @@ describe('ashlar-language', () => {
     expect(await readFile(join(out, 'lengths.svg'), 'utf8')).toMatch(
       /^<svg [\s\S]*repeat: copying[\s\S]*<path[\s\S]*<\/svg>\n$/,
     );
+  });
+
+  it('continues lengths that were stopped, with the numbers of a run that was not', async () => {
+    const tiny = ['--encodings', 'none', 'alibi', 'none', '--train-length', '3', '--steps', '6', '--width', '16'];
+    const args = (out: string): string[] => [
+      'lengths',
+      ...tiny,
+      '--count',
+      '3',
+      '--batch-size',
+      '4',
+      '--seeds',
+      '2',
+      '--out',
+      out,
+    ];
+    const [whole, stopped] = ['whole-lengths', 'stopped-lengths'].map((name) => join(folder, name));
+    const read = async (out: string): Promise<{ runs: { encoding: string; seed: number; seconds: number }[] }> =>
+      JSON.parse(await readFile(join(out, 'lengths.json'), 'utf8'));
+    const withoutTime = ({ runs, ...rest }: Awaited<ReturnType<typeof read>>): unknown => ({
+      ...rest,
+      runs: runs.map((run) => ({ ...run, seconds: 0 })),
+    });
+    expect((await run(...args(whole))).code).toBe(0);
+    const child = execFile(process.execPath, [CLI, ...args(stopped)]);
+    const ended = new Promise((r) => child.on('exit', r));
+    while (!existsSync(join(stopped, 'lengths.json')) || (await read(stopped)).runs.length === 0)
+      await new Promise((r) => setTimeout(r, 10));
+    child.kill('SIGINT');
+    await ended;
+    const { runs } = await read(stopped);
+    expect(existsSync(join(stopped, 'lengths.svg'))).toBe(false);
+    const again = await run(...args(stopped));
+    expect(again.stderr).toMatch(new RegExp(`^${runs.length} of 4 runs are in .*lengths\\.json already \\(--fresh`));
+    expect(again.stderr).toContain(`[${runs.length + 1}/4]`);
+    expect(again.stderr).not.toContain(`[${runs.length}/4]`);
+    expect((await read(stopped)).runs.slice(0, runs.length)).toEqual(runs);
+    expect(withoutTime(await read(stopped))).toEqual(withoutTime(await read(whole)));
+    expect(existsSync(join(stopped, 'lengths.svg'))).toBe(true);
+
+    const other = await run(...args(stopped), '--symbols', '3');
+    expect(other.code).toBe(1);
+    expect(other.stderr).toMatch(/lengths\.json has runs with other settings: symbols was 8, is 3\. .* --fresh/);
+    expect(await read(stopped)).toMatchObject({ settings: { symbols: 8, encodings: ['none', 'alibi'] } });
+    const fresh = await run(...args(stopped), '--seeds', '1', '--fresh');
+    expect(fresh.stderr).toMatch(/^\[1\/2\]/);
+    expect(await read(stopped)).toMatchObject({ settings: { seeds: [0] }, runs: { length: 2 } });
+    await writeFile(join(stopped, 'lengths.json'), '{"runs":[{}]}');
+    expect((await run(...args(stopped))).stderr).toMatch(/lengths\.json cannot be continued: it has no runs/);
   });
 
   it.each([

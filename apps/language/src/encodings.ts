@@ -12,6 +12,7 @@ import {
   Rope,
   SelfExtend,
   SeqPe,
+  type SeqPeTrainingOptions,
   Sinusoidal,
   Sinusoidal2d,
   T5RelativeBias,
@@ -39,7 +40,7 @@ const scaled =
   ({ headDim, trainedLength }: EncodingSetting): Rope =>
     new Rope({ headDim, maxPositions: trainedLength, scaling: { rope_type, factor: 4 } });
 
-const seqpe = (axes: number): NamedEncoding['make'] => {
+const seqpe = (axes: number, training?: (trainedLength: number) => SeqPeTrainingOptions): NamedEncoding['make'] => {
   return ({ heads, headDim, layers, trainedLength, rng }) =>
     new SeqPe({
       mode: 'attn_scalar',
@@ -48,10 +49,18 @@ const seqpe = (axes: number): NamedEncoding['make'] => {
       heads,
       headDim,
       layers,
-      maxPosition: Math.max(2 ** axes, (8 * trainedLength) ** axes),
+      maxPosition: (8 * trainedLength) ** axes,
+      training: training?.(trainedLength),
       rng,
     });
 };
+
+/** Smaller than the paper's, 32 of 64 each: for two CPU cores. */
+const seqpeLosses = (trainedLength: number): SeqPeTrainingOptions => ({
+  window: trainedLength,
+  contrastive: { pivots: 8, candidates: Math.min(16, 8 * trainedLength - 1) },
+  transfer: { windows: 4, positions: Math.min(16, trainedLength) },
+});
 
 /** The encodings for text, by name; those that extend a trained length do so fourfold. */
 export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
@@ -70,7 +79,7 @@ export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
     make: ({ heads, headDim, layers, trainedLength, rng }) =>
       new PositionalScores({ maxPositions: trainedLength, heads, dim: headDim, layers, rng }),
   },
-  seqpe: { description: 'positions read digit by digit', make: seqpe(1) },
+  seqpe: { description: 'positions read digit by digit, with the two losses of SeqPE', make: seqpe(1, seqpeLosses) },
   t5: {
     description: 'a learned bias by bucket of distance',
     make: ({ heads, rng }) => new T5RelativeBias({ heads, rng }),
@@ -87,7 +96,7 @@ export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
   yarn: { description: 'RoPE, slow pairs interpolated', make: scaled('yarn') },
   llama3: { description: 'RoPE, long wavelengths interpolated', make: scaled('llama3') },
   clex: {
-    description: 'RoPE, frequencies learned as a function of the length',
+    description: 'RoPE, frequencies learned as a function of the length, at spread positions',
     make: ({ headDim, trainedLength, rng }) =>
       new Clex({ headDim, originalLength: trainedLength, maxFactor: 4, stepSize: 0.1, rng }),
   },
@@ -101,8 +110,10 @@ export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
   },
   dualchunk: {
     description: 'RoPE, places within chunks',
-    make: ({ headDim, trainedLength }) =>
-      new DualChunk({ headDim, chunkSize: Math.ceil((3 * trainedLength) / 4), localWindow: windowOf(trainedLength) }),
+    make: ({ headDim, trainedLength }) => {
+      const chunkSize = Math.max(2, Math.ceil((3 * trainedLength) / 4));
+      return new DualChunk({ headDim, chunkSize, localWindow: Math.min(windowOf(trainedLength), chunkSize - 1) });
+    },
   },
   dpe: {
     description: 'RoPE, far distances at a scale for each group of pairs',

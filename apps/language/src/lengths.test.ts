@@ -1,7 +1,8 @@
-import { Rope, T5RelativeBias } from '@ashlar/encodings';
-import { ConfigError, memory, Rng, ShapeError } from '@ashlar/tensor';
+import { Clex, Nope, Rope, SeqPe, T5RelativeBias } from '@ashlar/encodings';
+import { ConfigError, memory, Rng, type Scalar, ShapeError, scalar, type Tensor } from '@ashlar/tensor';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { startBackend } from './backend.ts';
+import type { EncodingSetting } from './encodings.ts';
 import { type LengthsEvent, type LengthsOptions, lengthGeneralization, summarizeLengths } from './lengths.ts';
 
 beforeAll(startBackend);
@@ -41,6 +42,27 @@ describe('lengthGeneralization', () => {
     expect(memory().numTensors).toBe(before);
   });
 
+  it('leaves out runs that are done, and takes a name or a seed once', async () => {
+    const options = { encodings: ['none', 'alibi'], seeds: [0, 1] };
+    const whole = withoutTime(await all(options));
+    const done = [
+      { encoding: 'none', seed: 0 },
+      { encoding: 'alibi', seed: 1 },
+    ];
+    // Each run is a step and a measurement.
+    expect(withoutTime(await all({ ...options, done }))).toEqual(whole.slice(2, 6));
+    expect(withoutTime(await all({ encodings: ['none', 'alibi', 'none'], seeds: [0, 1, 0] }))).toEqual(whole);
+  });
+
+  it('takes every encoding at the shortest length', async () => {
+    const events = await all({
+      encodings: ['dualchunk', 'selfextend', 'rerope', 'dpe'],
+      trainLength: 1,
+      testLength: 2,
+    });
+    expect(events.filter(({ type }) => type === 'measured')).toHaveLength(4);
+  });
+
   it('takes encodings and tasks of ones own', async () => {
     const lengths: number[] = [];
     const events = await all({
@@ -58,6 +80,87 @@ describe('lengthGeneralization', () => {
     });
     expect([...new Set(events.map(({ encoding }) => encoding))]).toEqual(['rotated', 'biased']);
     expect(Math.max(...lengths)).toBe(5);
+  });
+
+  it("adds an encoding's own loss, and has it draw before each step", async () => {
+    class Costly extends Nope {
+      drawn = 0;
+      sample(): void {
+        this.drawn++;
+      }
+      auxiliaryLoss(): Scalar {
+        return scalar(1000);
+      }
+    }
+    const costly = new Costly();
+    const [plain] = await all({ encodings: { free: new Nope() } });
+    const [loaded] = await all({ encodings: { costly } });
+    expect(costly.drawn).toBe(4);
+    expect(loaded.type === 'step' && loaded.loss).toBeCloseTo(1000 + (plain.type === 'step' ? plain.loss : NaN), 3);
+  });
+
+  it('trains SeqPE with its two losses, on samples of their own in each step', async () => {
+    const samples: string[] = [];
+    class Watched extends SeqPe {
+      override sample(): void {
+        super.sample();
+        samples.push(String([this.contrast?.places, this.windows].map((buffer) => buffer?.stored.dataSync())));
+      }
+    }
+    const seqpe =
+      (weight: number) =>
+      ({ heads, headDim, trainedLength, rng }: EncodingSetting): SeqPe =>
+        new Watched({
+          ...{ mode: 'attn_scalar', encoder: { dim: 8, heads: 2, dropout: 0 }, heads, headDim, maxPosition: 100, rng },
+          training: {
+            window: trainedLength,
+            shiftRate: 0,
+            contrastive: { weight, pivots: 2, candidates: 4 },
+            transfer: { weight, windows: 2, positions: 4 },
+          },
+        });
+    const [bare] = await all({ encodings: { seqpe: seqpe(0) }, steps: 1 });
+    samples.length = 0;
+    const [full] = await all({ encodings: { seqpe: seqpe(10) }, steps: 1 });
+    expect(full.type === 'step' && bare.type === 'step' && full.loss - bare.loss).toBeGreaterThan(1);
+    samples.length = 0;
+    await all({ encodings: { seqpe: seqpe(1) } });
+    // Two encodings are made, one of them to see whether it fits; the other draws for itself and for four steps.
+    expect(samples).toHaveLength(6);
+    expect(new Set(samples.slice(1)).size).toBe(5);
+  });
+
+  it('trains CLEX at drawn scales and spread positions, and tests it at the scale of the length', async () => {
+    const spread: Clex[] = [];
+    const drawn: [number, number, number][] = [];
+    class Watched extends Clex {
+      override trainingPositions(length: number, factor: number, rng: Rng): Tensor {
+        const positions = super.trainingPositions(length, factor, rng);
+        drawn.push([length, factor, positions.dataSync().at(-1) ?? NaN]);
+        return positions;
+      }
+    }
+    const clex = ({ headDim, trainedLength: originalLength, rng }: EncodingSetting): Clex => {
+      spread.push(new Watched({ headDim, originalLength, maxFactor: 3, stepSize: 0.5, rng }));
+      return spread[spread.length - 1];
+    };
+    for await (const event of lengthGeneralization({ ...TINY, encodings: { clex }, steps: 12, width: 16 })) {
+      if (event.type === 'step') continue;
+      const trained = spread[1];
+      expect(trained.factor).toBeUndefined();
+      expect(Math.max(...trained.down.stored.dataSync().map(Math.abs))).toBeGreaterThan(0);
+    }
+    expect(drawn).toHaveLength(12);
+    expect(new Set(drawn.map(([, factor]) => factor))).toEqual(new Set([1, 2, 3]));
+    for (const [length, factor, last] of drawn) expect(last).toBe(length * factor - 1);
+  });
+
+  it.each(['seqpe', 'clex'])('repeats %s by its seed, and leaves no tensors', async (name) => {
+    await all({ encodings: [name] });
+    const before = memory().numTensors;
+    const first = withoutTime(await all({ encodings: [name] }));
+    expect(withoutTime(await all({ encodings: [name] }))).toEqual(first);
+    expect(memory().numTensors).toBe(before);
   });
 
   it.each(['addition', 'lego', 'sort-numbers', 'parity'])('runs %s', async (task) => {

@@ -6,10 +6,12 @@ import {
   lengthTask,
   type Scratchpad,
 } from '@ashlar/data';
+import { Clex } from '@ashlar/encodings';
 import { type CausalLM, createModel } from '@ashlar/models';
 import { adamw, chain, clipByGlobalNorm, Optimizer, warmupCosine } from '@ashlar/optim';
 import {
   AshlarError,
+  add,
   argMax,
   ConfigError,
   checkInteger,
@@ -23,6 +25,7 @@ import {
   type PositionEncoding,
   quote,
   Rng,
+  type Scalar,
   type Tensor,
   tensor2d,
   tidy,
@@ -35,8 +38,11 @@ export type DrawExamples = (
   rng: Rng,
 ) => readonly Pick<LengthExample, 'prompt' | 'target' | 'length'>[];
 
+/** An encoding that draws what its auxiliary loss needs before each step, as SeqPE does. */
+type TrainedEncoding = PositionEncoding & { sample?(): void };
+
 /** An encoding of one's own; a module as a function that makes one, since every run needs its own. */
-export type OwnEncoding = PositionEncoding | ((setting: EncodingSetting) => PositionEncoding);
+export type OwnEncoding = TrainedEncoding | ((setting: EncodingSetting) => TrainedEncoding);
 
 export interface LengthsOptions {
   /** A task of @ashlar/data, or one of one's own. Default `'repeat'`. */
@@ -67,6 +73,8 @@ export interface LengthsOptions {
   layers?: number;
   /** Peak of the one cycle. Default 2e-3. */
   learningRate?: number;
+  /** Runs to leave out: those that an earlier call with the same options has measured. Default none. */
+  done?: readonly Pick<LengthsRun, 'encoding' | 'seed'>[];
   signal?: AbortSignal;
 }
 
@@ -91,10 +99,11 @@ const IGNORED = -100;
 /**
  * Length generalization: for each encoding and seed trains a small GPT-2 on problems up to `trainLength` and measures it
  * on each length up to `testLength`, by teacher-forced exact match (which is what greedy decoding gets right). Going
- * through the events does the work; `loss` is that of every 50th step.
+ * through the events does the work; `loss` is what every 50th step made smaller.
  *
  * Model: pre-norm, ReLU, no dropout, weights drawn at `width^-1/2`. Training: AdamW (weight decay 0.05) in one cycle with
- * 6% warm-up, gradients clipped to norm 1, loss on what follows the prompt alone.
+ * 6% warm-up, gradients clipped to norm 1, loss on what follows the prompt alone. An encoding's `auxiliaryLoss` is added, its
+ * `sample` is called before each step, and `Clex` learns at a scale drawn from `1 .. maxFactor`, at its `trainingPositions`.
  *
  * Source: Kazemnejad et al. 2023, arXiv 2305.19466, at a size for two CPU cores.
  * @throws ConfigError for an unknown task or encoding and options out of range, before anything is trained.
@@ -106,14 +115,25 @@ export function lengthGeneralization(options: LengthsOptions = {}): AsyncGenerat
 
 class Study {
   readonly #draw: DrawExamples;
-  readonly #encodings: [string, (setting: EncodingSetting) => PositionEncoding][];
-  readonly #options: Required<Omit<LengthsOptions, 'task' | 'encodings' | 'signal' | 'symbols' | 'scratchpad'>>;
+  readonly #encodings: [string, (setting: EncodingSetting) => TrainedEncoding][];
+  readonly #options: Required<
+    Omit<LengthsOptions, 'task' | 'encodings' | 'signal' | 'symbols' | 'scratchpad' | 'done'>
+  >;
   readonly #minLength: number;
   readonly #named: LengthTaskName | undefined;
   readonly #signal: AbortSignal | undefined;
+  readonly #done: ReadonlySet<string>;
 
   constructor(options: LengthsOptions) {
-    const { task = 'repeat', encodings = DEFAULT_ENCODINGS, symbols = 8, scratchpad, signal, ...numbers } = options;
+    const {
+      task = 'repeat',
+      encodings = DEFAULT_ENCODINGS,
+      symbols = 8,
+      scratchpad,
+      signal,
+      done = [],
+      ...numbers
+    } = options;
     const trainLength = numbers.trainLength ?? 10;
     this.#options = {
       ...{ trainLength, testLength: 2 * trainLength, steps: 800, seeds: [0, 1, 2], batchSize: 64, count: 100 },
@@ -153,6 +173,7 @@ class Study {
       throw new ConfigError(`lengths: width is ${width}; it must be a multiple of heads, ${heads}.`);
     this.#encodings = makers(encodings);
     this.#signal = signal;
+    this.#done = new Set(done.map(keyOf));
     if (this.#draw({ minLength: this.#minLength, maxLength: testLength, count: 1 }, new Rng(0)).length !== 1) {
       throw new ConfigError('lengths: the task must draw as many problems as it is asked for.');
     }
@@ -165,14 +186,16 @@ class Study {
   }
 
   async *run(): AsyncGenerator<LengthsEvent, void, void> {
-    for (const seed of this.#options.seeds) {
+    for (const seed of new Set(this.#options.seeds)) {
+      const left = this.#encodings.filter(([encoding]) => !this.#done.has(keyOf({ encoding, seed })));
+      if (left.length === 0) continue;
       const data = this.#data(new Rng(seed).fork('data'));
       // One that does not fit the model is refused at once, not after the others were trained.
-      for (const [, make] of this.#encodings) {
+      for (const [, make] of left) {
         const encoding = make(this.#setting(new Rng(seed), data));
         if (encoding instanceof Module) encoding.dispose();
       }
-      for (const [encoding, make] of this.#encodings) yield* this.#one(encoding, make, seed, data);
+      for (const [encoding, make] of left) yield* this.#one(encoding, make, seed, data);
     }
   }
 
@@ -206,8 +229,8 @@ class Study {
   }
 
   async *#one(
-    encoding: string,
-    make: (setting: EncodingSetting) => PositionEncoding,
+    name: string,
+    make: (setting: EncodingSetting) => TrainedEncoding,
     seed: number,
     data: Data,
   ): AsyncGenerator<LengthsEvent, void, void> {
@@ -215,13 +238,14 @@ class Study {
     const { test, vocabulary, trainedTokens } = data;
     const start = performance.now();
     const rng = new Rng(seed);
+    const encoding = make(this.#setting(rng, data));
     const model = createModel(
       {
         ...{ model_type: 'gpt2', vocab_size: vocabulary.size, n_embd: width, n_layer: layers, n_head: heads },
         ...{ n_positions: trainedTokens, activation_function: 'relu', initializer_range: width ** -0.5 },
         ...{ resid_pdrop: 0, embd_pdrop: 0, attn_pdrop: 0 },
       },
-      { rng: rng.fork('model'), encoding: make(this.#setting(rng, data)) },
+      { rng: rng.fork('model'), encoding },
     );
     const parameters = model.trainableParameters();
     const schedule = warmupCosine({
@@ -236,8 +260,12 @@ class Study {
       chain(clipByGlobalNorm(1), adamw({ learningRate: schedule, weightDecay: 0.05 })),
     );
     const update = jit(
-      (ids: Tensor, labels: Tensor): Tensor => {
-        const { loss, grads } = lossAndGrads(() => crossEntropy(model.apply(ids), labels), parameters);
+      (ids: Tensor, labels: Tensor, positions?: Tensor): Tensor => {
+        const { loss, grads } = lossAndGrads(() => {
+          const task = crossEntropy(model.apply(ids, { positions }), labels) as Scalar;
+          const auxiliary = encoding.auxiliaryLoss?.();
+          return auxiliary === undefined ? task : add(task, auxiliary);
+        }, parameters);
         optimizer.step(grads);
         disposeMap(grads);
         return loss;
@@ -252,18 +280,21 @@ class Study {
         const own = data.rng.fork('train').fork(step);
         const length = trained[own.integer(0, trained.length)];
         const batch = tensors(this.#draw({ minLength: length, maxLength: length, count: batchSize }, own), vocabulary);
-        const loss = update(batch.ids, batch.labels);
+        const positions = beforeStep(encoding, batch.ids.shape[1] as number, own.fork('positions'));
+        const loss = update(batch.ids, batch.labels, ...(positions === undefined ? [] : [positions]));
         dispose(batch);
+        positions?.dispose();
         const value = step % LOG_EVERY === 0 || step === steps ? (await loss.data())[0] : undefined;
         loss.dispose();
-        if (value !== undefined) yield { type: 'step', encoding, seed, step, loss: value };
+        if (value !== undefined) yield { type: 'step', encoding: name, seed, step, loss: value };
       }
+      if (encoding instanceof Clex) encoding.factor = undefined;
       model.eval();
       const accuracy = test.map(({ length, examples }) => ({
         length,
         accuracy: exactMatch(model, tensors(examples, vocabulary), length > trainLength),
       }));
-      yield { type: 'measured', encoding, seed, accuracy, seconds: (performance.now() - start) / 1000 };
+      yield { type: 'measured', encoding: name, seed, accuracy, seconds: (performance.now() - start) / 1000 };
     } finally {
       update.dispose();
       optimizer.dispose();
@@ -271,6 +302,16 @@ class Study {
     }
   }
 }
+
+/** Lets an encoding draw what its next step needs: positions for `length` tokens, where they are not 0, 1 … */
+function beforeStep(encoding: TrainedEncoding, length: number, rng: Rng): Tensor | undefined {
+  encoding.sample?.();
+  if (!(encoding instanceof Clex)) return undefined;
+  encoding.factor = rng.integer(1, encoding.maxFactor + 1);
+  return encoding.trainingPositions(length, encoding.factor, rng);
+}
+
+const keyOf = ({ encoding, seed }: Pick<LengthsRun, 'encoding' | 'seed'>): string => `${seed} ${encoding}`;
 
 interface Data {
   test: { length: number; examples: ReturnType<DrawExamples> }[];
@@ -357,7 +398,7 @@ function exactMatch(model: CausalLM, batch: Batch, unseen: boolean): number | nu
 /** @throws ConfigError for an unknown name, or a module given as an object. */
 function makers(
   encodings: NonNullable<LengthsOptions['encodings']>,
-): [string, (setting: EncodingSetting) => PositionEncoding][] {
+): [string, (setting: EncodingSetting) => TrainedEncoding][] {
   if (!Array.isArray(encodings)) {
     return Object.entries(encodings as Readonly<Record<string, OwnEncoding>>).map(([name, own]) => {
       if (typeof own === 'function') return [name, own];
@@ -372,7 +413,7 @@ function makers(
       return [name, () => own];
     });
   }
-  return (encodings as readonly string[]).map((name) => {
+  return [...new Set(encodings as readonly string[])].map((name) => {
     if (Object.hasOwn(ENCODINGS, name)) return [name, ENCODINGS[name].make];
     const closest = closestNames(name, Object.keys(ENCODINGS), 2).join(', ');
     throw new ConfigError(`lengths: there is no encoding ${quote(name)}; closest: ${closest}.`);

@@ -1,12 +1,16 @@
 import {
   add,
   ConfigError,
+  checkEncoding,
   checkInteger,
+  checkNumber,
+  Module,
   matMul,
   mean,
   mul,
   ones,
   type PositionEncoding,
+  quote,
   reshape,
   ShapeError,
   type Tensor,
@@ -21,11 +25,11 @@ export interface InspectOptions {
   readonly heads?: number;
   /** Channels of a head. Default 16. */
   readonly headDim?: number;
-  /** Positions looked at, 0 to `length - 1`: the trained length, where there is one. Default 32. */
+  /** Positions looked at, 0 to `length - 1`: the trained length, where there is one. From 3 to 2048. Default 32. */
   readonly length?: number;
-  /** For encodings of two axes: rows and columns looked at, in place of `length`. */
-  readonly grid?: readonly [rows: number, columns: number];
-  /** How many times `length` the extrapolation curve reaches. Default 4. */
+  /** For encodings of two axes or more, in place of `length`: rows and columns, or all sides, of the grid looked at. */
+  readonly grid?: readonly number[];
+  /** How many times `length`, or the last side of `grid`, the extrapolation curve reaches. Default 4. */
   readonly reach?: number;
   /** Whether only keys up to the query count for monotonicity and shift invariance. Default true; false with `grid`. */
   readonly causal?: boolean;
@@ -35,6 +39,8 @@ export interface InspectOptions {
 
 /** What `inspect` finds. */
 export interface Inspection {
+  /** Whether keys after the query are left out of monotonicity and shift invariance. */
+  readonly causal: boolean;
   /** What position adds to the attention logit of each query (row) and key, in mean over the heads. */
   readonly similarity: number[][];
   /** Mean over queries of minus the rank correlation of similarity and distance: 1 where similarity always falls. */
@@ -49,7 +55,7 @@ export interface Inspection {
 export interface Extrapolation {
   /** What counts as trained: distances below. */
   readonly trained: number;
-  /** Similarity by distance, from 0, as the last of `reach * length` positions sees its keys (along a row of a grid). */
+  /** Similarity by distance, from 0, as the last of `reach * length` positions sees its keys (along the last axis of a grid). */
   readonly similarity: number[];
   /** The share of the distances from `length` on whose similarity lies outside of what shorter distances have. */
   readonly unseen: number;
@@ -61,36 +67,69 @@ export interface Extrapolation {
  * Looks at what an encoding does to attention, apart from what tokens say. Queries and keys are the same everywhere: vectors
  * of ones, or what the encoding adds to tokens. `similarity` is their logit after `rotate`, with `bias`, or by `scores`.
  *
+ * A module is asked in eval mode.
+ *
  * Monotonicity, shift invariance and symmetry are the properties of Wang et al., "On position embeddings in BERT" (ICLR
  * 2021), measured here as `Inspection` says.
- * @throws ConfigError for an option out of range, ShapeError if the encoding is not for these heads and axes.
+ * @throws ConfigError for an option out of range or what is no encoding, ShapeError if it is not for these heads and axes.
  */
 export async function inspect(encoding: PositionEncoding, options: InspectOptions = {}): Promise<Inspection> {
   const { heads = 4, headDim = 16, length = 32, grid, reach = 4, causal = grid === undefined, layer = 0 } = options;
+  checkEncoding('inspect', encoding);
   for (const [name, value] of Object.entries({ heads, headDim, reach })) checkInteger('inspect', name, value);
-  for (const [name, value] of grid
-    ? [...grid.entries()].map(([i, n]) => [`grid[${i}]`, n] as const)
-    : [['length', length] as const]) {
-    checkInteger('inspect', name, value, 2);
-  }
+  const sides = grid === undefined ? [length] : checkGrid(grid);
+  // With two positions there is nothing to rank.
+  if (grid === undefined) checkNumber('inspect: length', length, { integer: true, min: 3, max: MOST_POSITIONS });
+  const side = sides[sides.length - 1];
+  checkNumber(`inspect: reach times ${side}`, reach * side, { max: MOST_REACHED });
   const logits = (queries: number[][], keys: number[][]): Promise<Float32Array> =>
     positionLogits(encoding, queries, keys, { heads, headDim, layer });
 
-  const [rows, columns] = grid ?? [1, length];
-  const places = Array.from({ length: rows * columns }, (_, i) =>
-    grid ? [Math.floor(i / columns), i % columns] : [i],
+  const modules = encoding instanceof Module ? Array.from(encoding.namedModules(), ([, module]) => module) : [];
+  const modes = modules.map(({ training }) => training);
+  for (const module of modules) module.training = false;
+  try {
+    const places = placesIn(sides);
+    const flat = await logits(places, places);
+    const similarity = places.map((_, i) => Array.from(flat.subarray(i * places.length, (i + 1) * places.length)));
+    const { monotonicity, shiftInvariance } = byDistance(similarity, places, causal);
+    const transposed = similarity.flatMap((_, j) => similarity.map((row) => row[j]));
+    return {
+      causal,
+      similarity,
+      monotonicity,
+      shiftInvariance,
+      symmetry: varies(flat) ? correlation(flat, transposed) : 1,
+      extrapolation: await extrapolate(logits, sides, reach),
+    };
+  } finally {
+    for (const [i, module] of modules.entries()) module.training = modes[i];
+  }
+}
+
+/** Of which all pairs are looked at. */
+const MOST_POSITIONS = 2048;
+/** Of which one sees all others. */
+const MOST_REACHED = 2 ** 16;
+
+function checkGrid(grid: readonly number[]): readonly number[] {
+  if (!Array.isArray(grid) || grid.length < 2) {
+    throw new ConfigError(
+      `inspect: grid is ${quote(grid)}; it must have two sides or more: for one axis, give length.`,
+    );
+  }
+  for (const [i, side] of grid.entries()) checkInteger('inspect', `grid[${i}]`, side, 2);
+  const count = grid.reduce((product, side) => product * side, 1);
+  if (count <= MOST_POSITIONS) return grid;
+  throw new ConfigError(`inspect: grid is [${grid}], ${count} positions; it must have at most ${MOST_POSITIONS}.`);
+}
+
+/** All positions of a grid, the last axis fastest. */
+function placesIn(sides: readonly number[]): number[][] {
+  return sides.reduce<number[][]>(
+    (places, side) => places.flatMap((place) => Array.from({ length: side }, (_, i) => [...place, i])),
+    [[]],
   );
-  const flat = await logits(places, places);
-  const similarity = places.map((_, i) => Array.from(flat.subarray(i * places.length, (i + 1) * places.length)));
-  const { monotonicity, shiftInvariance } = byDistance(similarity, places, causal);
-  const transposed = similarity.flatMap((_, j) => similarity.map((row) => row[j]));
-  return {
-    similarity,
-    monotonicity,
-    shiftInvariance,
-    symmetry: varies(flat) ? correlation(flat, transposed) : 1,
-    extrapolation: await extrapolate(logits, columns, reach, grid !== undefined),
-  };
 }
 
 function byDistance(
@@ -124,12 +163,13 @@ function byDistance(
 
 async function extrapolate(
   logits: (queries: number[][], keys: number[][]) => Promise<Float32Array>,
-  length: number,
+  sides: readonly number[],
   reach: number,
-  onGrid: boolean,
 ): Promise<Extrapolation> {
+  const origin = sides.slice(1).map(() => 0);
+  const length = sides[sides.length - 1];
   const along = async (total: number): Promise<number[]> => {
-    const places = Array.from({ length: total }, (_, i) => (onGrid ? [0, i] : [i]));
+    const places = Array.from({ length: total }, (_, i) => [...origin, i]);
     return Array.from(await logits([places[total - 1]], places)).reverse();
   };
   try {
@@ -179,6 +219,9 @@ async function positionLogits(
     const [qs, ks] = encoding.rotate?.(q, k, qPositions, kPositions, context) ?? [q, k];
     const products = mul(matMul(qs, ks, false, true), 1 / Math.sqrt(headDim));
     const bias = encoding.bias?.(qPositions, kPositions, context);
+    if (bias !== undefined && ![1, heads].includes(bias.shape[0])) {
+      throw new ShapeError(`inspect: the encoding has biases for ${bias.shape[0]} heads, not ${heads}; give heads.`);
+    }
     return mean(bias === undefined ? products : add(products, bias), [0, 1]);
   });
   const values = await logits.data<'float32'>();

@@ -8,7 +8,7 @@ import { BUNDLED_MODEL, loadLanguageModel, sampleText, saveLanguageModel } from 
 import { METHODS } from '../methods.ts';
 import { textTable } from '../report/page.ts';
 import { ResultRecorder, saveResult } from '../result.ts';
-import { nonNegative, positiveInteger, splitTexts, wholeNumber } from './options.ts';
+import { folderName, nonNegative, positiveInteger, splitTexts, wholeNumber } from './options.ts';
 
 interface Options {
   model: string;
@@ -42,7 +42,7 @@ export const adaptCommand: Command = new Command('adapt')
     '--text <file or folder>',
     "what to learn (.txt, .md), or 'sotu' for the State of the Union addresses",
   )
-  .requiredOption('--out <folder>', 'where the adapter goes (for --method full: the model)')
+  .requiredOption('--out <folder>', 'where the adapter goes (for --method full: the model)', folderName)
   .option('--method <name>', 'see below', 'lora')
   .option('--rank <n>', 'rank of the update', positiveInteger, 8)
   .option('--alpha <x>', 'scaling of the update (default: by method)', nonNegative)

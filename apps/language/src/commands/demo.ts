@@ -6,7 +6,7 @@ import { BUNDLED_MODEL } from '../language-model.ts';
 import { method } from '../methods.ts';
 import { reportPage, textTable } from '../report/page.ts';
 import { readResult } from '../result.ts';
-import { positiveInteger, wholeNumber } from './options.ts';
+import { folderName, positiveInteger, wholeNumber } from './options.ts';
 
 /** What the demo runs under the same budget of steps, each with a learning rate that suits a model this small. */
 const LEARNING_RATES: Readonly<Record<string, number>> = {
@@ -26,7 +26,7 @@ const HELD_OUT_TOKENS = 8192;
 
 export const demoCommand: Command = new Command('demo')
   .description('adapt the bundled model to the State of the Union addresses with several methods, and report')
-  .option('--out <folder>', 'where the adapters and the report go', 'report')
+  .option('--out <folder>', 'where the adapters and the report go', folderName, 'report')
   .option('--methods <name...>', 'which methods, of those that adapt has', DEMO_METHODS)
   .option('--steps <n>', 'training steps of each method', positiveInteger, 60)
   .option('--seed <n>', 'seed of everything random', wholeNumber, 0)

@@ -3,6 +3,7 @@ import { ConfigError, type FloatDtype } from '@ashlar/tensor';
 import { Command, Option } from 'commander';
 import { startBackend } from '../backend.ts';
 import { BUNDLED_MODEL, loadLanguageModel, saveLanguageModel } from '../language-model.ts';
+import { folderName } from './options.ts';
 
 interface Options {
   model: string;
@@ -15,7 +16,7 @@ export const mergeCommand: Command = new Command('merge')
   .description("write an adapter into the model's weights")
   .option('--model <folder or hub id>', 'the model that was adapted', BUNDLED_MODEL)
   .requiredOption('--adapter <folder>', 'an adapter in the format of Hugging Face PEFT')
-  .requiredOption('--out <folder>', 'where the merged model goes, in the layout of Hugging Face')
+  .requiredOption('--out <folder>', 'where the merged model goes, in the layout of Hugging Face', folderName)
   .addOption(new Option('--dtype <type>', 'type of the weights').choices(['F32', 'F16', 'BF16']).default('F16'))
   .action(async ({ model, adapter, out, dtype }: Options) => {
     await startBackend();

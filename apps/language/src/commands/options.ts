@@ -19,6 +19,21 @@ export function wholeNumber(value: string): number {
   return n;
 }
 
+/** Parses an integer within bounds, both included. */
+export function integerFrom(low: number, high: number): (value: string) => number {
+  return (value) => {
+    const n = Number(value);
+    if (value.trim() !== '' && Number.isInteger(n) && n >= low && n <= high) return n;
+    throw new InvalidArgumentError(`It must be an integer from ${low} to ${high}.`);
+  };
+}
+
+/** Parses the path of a folder. */
+export function folderName(value: string): string {
+  if (value === '') throw new InvalidArgumentError('It must name a folder.');
+  return value;
+}
+
 /** Parses a number of at least 0. */
 export function nonNegative(value: string): number {
   const n = Number(value);

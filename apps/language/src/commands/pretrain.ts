@@ -6,7 +6,7 @@ import { startBackend } from '../backend.ts';
 import type { Document } from '../corpora.ts';
 import { sampleText } from '../language-model.ts';
 import { pretrain } from '../pretrain.ts';
-import { nonNegative, positiveInteger, splitTexts, wholeNumber } from './options.ts';
+import { folderName, nonNegative, positiveInteger, splitTexts, wholeNumber } from './options.ts';
 
 interface Options {
   text: string[];
@@ -29,7 +29,7 @@ export const pretrainCommand: Command = new Command('pretrain')
     "files or folders to learn, or 'moby-dick' and 'king-james'; the last tenth of each is held out",
     ['moby-dick', 'king-james'],
   )
-  .requiredOption('--out <folder>', 'where the model goes, in the layout of Hugging Face')
+  .requiredOption('--out <folder>', 'where the model goes, in the layout of Hugging Face', folderName)
   .option('--vocab-size <n>', 'tokens in the vocabulary', positiveInteger, 2048)
   .option('--hidden-size <n>', 'width, a multiple of 128', positiveInteger, 256)
   .option('--layers <n>', 'blocks', positiveInteger, 4)

@@ -61,32 +61,52 @@ export function frontierChart(
 }
 
 /**
- * The diagnosis of an encoding as one SVG: similarity of all pairs of positions as a picture, and similarity by distance
- * with the part beyond the trained length shaded.
+ * The diagnosis of an encoding as one SVG: similarity of all pairs of positions as a picture with its scale, grey where the
+ * metrics do not look, and similarity by distance with the part beyond the trained length shaded.
  */
 export function inspectionFigure(title: string, inspection: Inspection): string {
-  const { similarity, extrapolation } = inspection;
-  const cells = similarity.flatMap((row, query) => row.map((value, key) => ({ query, key, value })));
+  const { similarity, extrapolation, causal } = inspection;
+  const cells = similarity.flatMap((row, query) =>
+    row.map((value, key) => ({ query, key, value: causal && key > query ? Number.NaN : value })),
+  );
+  const color = { type: 'linear', scheme: 'viridis', domain: rangeOf(cells), unknown: '#ddd' } as const;
   const curve = extrapolation.similarity.map((value, distance) => ({ distance, value }));
   const { trained } = extrapolation;
+  const goesOn = trained < curve.length;
   const side = HEIGHT - 52;
+  const scale = 72;
   const matrix = svgOf({
     width: side,
     height: side,
     marginLeft: 45,
-    x: { label: 'key', axis: 'bottom', padding: 0, ticks: everyQuarter(similarity.length) },
+    marginRight: 8,
+    x: {
+      label: causal ? 'key (grey: after the query, not measured)' : 'key',
+      axis: 'bottom',
+      padding: 0,
+      ticks: everyQuarter(similarity.length),
+    },
     y: { label: 'query', padding: 0, ticks: everyQuarter(similarity.length) },
-    color: { scheme: 'viridis' },
+    color,
     marks: [Plot.cell(cells, { x: 'key', y: 'query', fill: 'value' })],
   });
+  const bar = svgOf({
+    width: scale,
+    height: side,
+    marginLeft: 0,
+    marginRight: scale - 12,
+    y: { domain: color.domain, axis: 'right', label: null, ticks: 5 },
+    color,
+    marks: [Plot.rectY(steps(color.domain), { y1: 'low', y2: 'high', fill: 'value', shapeRendering: 'crispEdges' })],
+  });
   const line = svgOf({
-    width: WIDTH - side,
+    width: WIDTH - side - scale,
     height: side,
     marginLeft: 58,
-    x: { label: 'distance' },
-    y: { label: 'similarity', grid: true },
+    x: { label: goesOn ? 'distance (shaded: beyond the trained length)' : 'distance' },
+    y: { label: 'similarity', domain: rangeOf(curve), grid: true },
     marks: [
-      Plot.rectX(trained < curve.length ? [{}] : [], { x1: trained, x2: curve.length - 1, fill: '#f0efe8' }),
+      Plot.rectX(goesOn ? [{}] : [], { x1: trained, x2: curve.length - 1, fill: '#f0efe8' }),
       Plot.lineY(curve, { x: 'distance', y: 'value', strokeWidth: 1.5 }),
     ],
   });
@@ -104,7 +124,8 @@ export function inspectionFigure(title: string, inspection: Inspection): string 
 <text x="12" y="20" font-size="15" font-weight="600">${escapeXml(title)}</text>
 <text x="12" y="38" font-size="12" fill="#555">${metrics}</text>
 <g transform="translate(0 50)">${matrix}</g>
-<g transform="translate(${side} 50)">${line}</g>
+<g transform="translate(${side} 50)">${bar}</g>
+<g transform="translate(${side + scale} 50)">${line}</g>
 </svg>
 `;
 }
@@ -124,7 +145,11 @@ export function lengthsChart(title: string, summary: readonly LengthsSummary[], 
   const chart = svgOf({
     height: HEIGHT - 40,
     marginRight: 90,
-    x: { label: 'length', domain: [first, last], ticks: Math.min(lengths.length, last - first, 10) },
+    x: {
+      label: 'length (shaded: longer than in training)',
+      domain: [first, last],
+      ticks: Math.min(lengths.length, last - first, 10),
+    },
     y: { label: 'right answers (%)', domain: [0, 100], grid: true },
     color: { domain: summary.map(({ encoding }) => encoding) },
     marks: [
@@ -156,6 +181,22 @@ function spread<P extends { length: number; percent: number }>(points: readonly 
     placed.push({ ...point, label: Math.max(point.percent, ...below) });
   }
   return placed;
+}
+
+/** The least and the largest value, apart from one another. */
+function rangeOf(cells: readonly { value: number }[]): [number, number] {
+  let [low, high] = [Infinity, -Infinity];
+  for (const { value } of cells) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low < high ? [low, high] : [low - 0.5, low + 0.5];
+}
+
+/** A range cut into what a scale of colours is drawn from. */
+function steps([low, high]: readonly [number, number], count = 64): { low: number; high: number; value: number }[] {
+  const at = (i: number): number => low + ((high - low) * i) / count;
+  return Array.from({ length: count }, (_, i) => ({ low: at(i), high: at(i + 1), value: at(i + 0.5) }));
 }
 
 const everyQuarter = (count: number): number[] =>
