@@ -5,6 +5,8 @@ import {
   broadcastTo,
   cast,
   checkInteger,
+  checkOptions,
+  checkRng,
   concat,
   cumsum,
   div,
@@ -28,7 +30,6 @@ import {
   transpose,
   zeros,
 } from '@ashlar/tensor';
-import { checkOptions } from './options.ts';
 
 export interface RefinementInput {
   /** Rows of the image's cells. */
@@ -58,7 +59,7 @@ export class AttentionRefinement extends Module<[Tensor, Tensor, RefinementInput
   /** @param options.channels of the coverage features. Default 32. @throws ConfigError unless both are positive integers. */
   constructor(options: { readonly heads: number; readonly channels?: number; readonly rng: Rng }) {
     super();
-    checkOptions('AttentionRefinement', options);
+    checkRng('AttentionRefinement', checkOptions('AttentionRefinement', options).rng);
     const { heads, channels = 32, rng } = options;
     checkInteger('AttentionRefinement', 'heads', heads);
     checkInteger('AttentionRefinement', 'channels', channels);

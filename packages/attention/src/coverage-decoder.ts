@@ -5,6 +5,8 @@ import {
   cast,
   checkInteger,
   checkNumber,
+  checkOptions,
+  checkRng,
   Module,
   matMul,
   mul,
@@ -20,7 +22,6 @@ import {
   zeros,
 } from '@ashlar/tensor';
 import { AttentionRefinement, type RefinementInput } from './attention-refinement.ts';
-import { checkOptions } from './options.ts';
 
 export interface CoverageDecoderOptions {
   /** Default 256. */
@@ -60,7 +61,7 @@ export class CoverageDecoder extends Module<[Tensor, CoverageInput], { out: Tens
   /** @throws ConfigError for a size out of range or heads that do not divide `dim`. */
   constructor(options: CoverageDecoderOptions) {
     super();
-    checkOptions('CoverageDecoder', options);
+    checkRng('CoverageDecoder', checkOptions('CoverageDecoder', options).rng);
     const { dim = 256, heads = 8, layers = 3, hidden = 1024, dropout = 0.3, channels, rng } = options;
     checkInteger('CoverageDecoder', 'dim', dim);
     checkInteger('CoverageDecoder', 'heads', heads);

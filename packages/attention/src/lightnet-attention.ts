@@ -6,6 +6,8 @@ import {
   checkChoice,
   checkEncoding,
   checkInteger,
+  checkOptions,
+  checkRng,
   einsum,
   exp,
   fill,
@@ -27,7 +29,6 @@ import {
 import { lastToken, logCumSumExp } from './additive-recurrence.ts';
 import { decayedScan } from './decayed-scan.ts';
 import { hide, tokenSoftmax } from './one-scan-attention.ts';
-import { checkOptions } from './options.ts';
 
 export interface LightNetAttentionOptions {
   /** Width of the tokens; a multiple of `heads`. */
@@ -107,7 +108,7 @@ export class LightNetAttention extends Module<[Tensor, LightNetInput?]> {
   /** @throws ConfigError for an option out of range, or an encoding that acts on tokens or logits. */
   constructor(options: LightNetAttentionOptions) {
     super();
-    checkOptions('LightNetAttention', options);
+    checkRng('LightNetAttention', checkOptions('LightNetAttention', options).rng);
     const { dim, heads, causal = true, encoding, layer = 0, gate = 'pre', sink = true, scalarDecay = false } = options;
     const { rng, init = xavierUniform_({ gain: 0.01 }), outInit = zeros_() } = options;
     const fail = (problem: string): never => {

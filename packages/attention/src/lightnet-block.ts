@@ -1,7 +1,6 @@
 import { RMSNorm, SwiGLU, xavierUniform_ } from '@ashlar/nn';
-import { add, checkInteger, Module, type Tensor, zeros } from '@ashlar/tensor';
+import { add, checkInteger, checkOptions, checkRng, Module, type Tensor, zeros } from '@ashlar/tensor';
 import { LightNetAttention, type LightNetAttentionOptions, type LightNetInput } from './lightnet-attention.ts';
-import { checkOptions } from './options.ts';
 
 /**
  * A block of LightNet, `[batch, n, dim]` to the same: `x += attn(norm1(x)); x += glu(norm2(x))` with RMSNorm and
@@ -18,7 +17,7 @@ export class LightNetBlock extends Module<[Tensor, LightNetInput?]> {
   /** @param options.hidden width of the GLU; default `dim`. @throws ConfigError for an option out of range. */
   constructor(options: LightNetAttentionOptions & { readonly hidden?: number }) {
     super();
-    checkOptions('LightNetBlock', options);
+    checkRng('LightNetBlock', checkOptions('LightNetBlock', options).rng);
     const { dim, hidden = dim, rng, init = xavierUniform_({ gain: 0.01 }) } = options;
     checkInteger('LightNetBlock', 'hidden', hidden);
     this.attn = new LightNetAttention({ ...options, rng: rng.fork('attn') });

@@ -22,11 +22,11 @@ describe.each([
   SymbolDecoder,
 ])('$name', (Layer) => {
   it.each<[unknown, string]>([
-    [undefined, 'options is undefined; it must be an object'],
-    [null, 'options is null; it must be an object'],
-    [8, 'options is 8; it must be an object'],
-    [{}, 'rng is undefined; it must be an Rng, such as new Rng(0)'],
-    [{ rng: 1 }, 'rng is 1; it must be an Rng, such as new Rng(0)'],
+    [undefined, 'the options are undefined; they must be an object'],
+    [null, 'the options are null; they must be an object'],
+    [8, 'the options are 8; they must be an object'],
+    [{}, 'rng is undefined; it must be an Rng, as new Rng(0) is'],
+    [{ rng: 1 }, 'rng is 1; it must be an Rng, as new Rng(0) is'],
   ])('refuses %o for options', (options, message) => {
     const make = (): unknown => new Layer(options as never);
     expect(make).toThrow(ConfigError);

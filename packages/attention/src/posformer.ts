@@ -6,6 +6,8 @@ import {
   checkEncoding,
   checkInteger,
   checkNumber,
+  checkOptions,
+  checkRng,
   crossEntropy,
   div,
   equal,
@@ -28,7 +30,6 @@ import {
 import { addPositions } from './add-positions.ts';
 import { keepSteps } from './attention-refinement.ts';
 import { CoverageDecoder, type CoverageDecoderOptions } from './coverage-decoder.ts';
-import { checkOptions } from './options.ts';
 
 export interface PosformerDecoderOptions extends CoverageDecoderOptions {
   /** Its `embed` is added to the tokens; the paper's is sinusoidal, interleaved. */
@@ -57,7 +58,7 @@ abstract class PosformerDecoder<Args extends unknown[], Out> extends Module<Args
   constructor(options: PosformerDecoderOptions) {
     super();
     const owner = new.target.name;
-    checkOptions(owner, options);
+    checkRng(owner, checkOptions(owner, options).rng);
     const { dim = 256, encoding, structuralTokens = [], pad = 0, rng } = options;
     checkEncoding(owner, encoding);
     if (encoding.rotate !== undefined || encoding.bias !== undefined || encoding.scores !== undefined) {

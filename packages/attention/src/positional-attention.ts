@@ -2,6 +2,8 @@ import { Linear, mergeHeads, splitHeads, xavierUniform_, zeros_ } from '@ashlar/
 import {
   ConfigError,
   checkInteger,
+  checkOptions,
+  checkRng,
   concat,
   eye,
   Module,
@@ -16,7 +18,7 @@ import {
   tidy,
   transpose,
 } from '@ashlar/tensor';
-import { checkHeads, checkOptions } from './options.ts';
+import { checkHeads } from './options.ts';
 
 export interface PositionalAttentionOptions {
   /** Width of the tokens, `m`; a multiple of `numHeads`. */
@@ -48,7 +50,7 @@ export class PositionalAttention extends Module<[Tensor, Tensor]> {
   /** @throws ConfigError for a size that is no positive integer, or heads that do not divide `embedDim`. */
   constructor(options: PositionalAttentionOptions) {
     super();
-    checkOptions('PositionalAttention', options);
+    checkRng('PositionalAttention', checkOptions('PositionalAttention', options).rng);
     const { embedDim, positionDim, numHeads, rng } = options;
     checkHeads('PositionalAttention', embedDim, numHeads);
     checkInteger('PositionalAttention', 'positionDim', positionDim);

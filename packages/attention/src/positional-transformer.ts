@@ -5,6 +5,8 @@ import {
   checkChoice,
   checkEncoding,
   checkInteger,
+  checkOptions,
+  checkRng,
   concat,
   Module,
   type PositionEncoding,
@@ -16,7 +18,7 @@ import {
   tidy,
 } from '@ashlar/tensor';
 import { addPositions } from './add-positions.ts';
-import { checkHeads, checkOptions } from './options.ts';
+import { checkHeads } from './options.ts';
 import { PositionalAttention, projection } from './positional-attention.ts';
 
 export interface PositionalTransformerOptions {
@@ -62,7 +64,7 @@ export class PositionalTransformer extends Module<[Tensor, Tensor | readonly Ten
   /** @throws ConfigError for a size out of range, heads that do not divide, or an encoding where attention is positional. */
   constructor(options: PositionalTransformerOptions) {
     super();
-    checkOptions('PositionalTransformer', options);
+    checkRng('PositionalTransformer', checkOptions('PositionalTransformer', options).rng);
     const { inputDim, embedDim, outputDim, numHeads, numLayers, mlpHidden, mlpLayers = 2, positionDim, rng } = options;
     const sizes = { inputDim, outputDim, numLayers, mlpHidden, mlpLayers, positionDim };
     for (const [name, size] of Object.entries(sizes)) checkInteger('PositionalTransformer', name, size);
