@@ -40,7 +40,7 @@ export interface RopeScaling {
 }
 
 /** More channels than any head has: a stranger's config asks for no gigabytes. */
-export const MAX_CHANNELS = 2 ** 16;
+export const MAX_CHANNELS: number = 2 ** 16;
 
 /** Radians per position of each pair of channels, and what cosines and sines are multiplied by. */
 export interface RopeFrequencies {
