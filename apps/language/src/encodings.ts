@@ -10,6 +10,7 @@ import {
   PositionalScores,
   ReRope,
   Rope,
+  type RopeScaling,
   SelfExtend,
   SeqPe,
   type SeqPeTrainingOptions,
@@ -36,9 +37,9 @@ export interface NamedEncoding {
 }
 
 const scaled =
-  (rope_type: string) =>
+  (rope_type: string, fields: Omit<RopeScaling, 'rope_type' | 'factor'> = {}) =>
   ({ headDim, trainedLength }: EncodingSetting): Rope =>
-    new Rope({ headDim, maxPositions: trainedLength, scaling: { rope_type, factor: 4 } });
+    new Rope({ headDim, maxPositions: trainedLength, scaling: { rope_type, factor: 4, ...fields } });
 
 const seqpe = (axes: number, training?: (trainedLength: number) => SeqPeTrainingOptions): NamedEncoding['make'] => {
   return ({ heads, headDim, layers, trainedLength, rng }) =>
@@ -94,7 +95,10 @@ export const ENCODINGS: Readonly<Record<string, NamedEncoding>> = {
   ntk: { description: 'RoPE, a larger base', make: scaled('ntk') },
   dynamic: { description: 'RoPE, a base that grows with the length', make: scaled('dynamic') },
   yarn: { description: 'RoPE, slow pairs interpolated', make: scaled('yarn') },
-  llama3: { description: 'RoPE, long wavelengths interpolated', make: scaled('llama3') },
+  llama3: {
+    description: 'RoPE, long wavelengths interpolated',
+    make: scaled('llama3', { low_freq_factor: 1, high_freq_factor: 4 }),
+  },
   clex: {
     description: 'RoPE, frequencies learned as a function of the length, at spread positions',
     make: ({ headDim, trainedLength, rng }) =>

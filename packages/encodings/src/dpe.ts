@@ -1,7 +1,6 @@
 import {
   ConfigError,
   checkChoice,
-  checkFinite,
   checkInteger,
   type EncodingContext,
   mean,
@@ -168,10 +167,15 @@ export async function selectKeyDimensions(scores: Tensor, topK: number): Promise
   }
   checkInteger('selectKeyDimensions', 'topK', topK);
   if (topK > pairs) throw new ConfigError(`selectKeyDimensions: topK is ${topK}; a head has ${pairs} pairs.`);
-  checkFinite([['scores', scores]], 'tensor of');
   const mask = topKMask(scores, topK);
-  const selected = await mask.data();
+  const [values, selected] = [await scores.data(), await mask.data()];
   mask.dispose();
+  const odd = values.findIndex((score) => !Number.isFinite(score));
+  if (odd >= 0) {
+    throw new NumericsError(
+      `selectKeyDimensions: the score of pair ${odd % pairs} of head ${Math.floor(odd / pairs)} is ${values[odd]}.`,
+    );
+  }
   return Array.from({ length: heads }, (_, head) =>
     Array.from(selected.slice(head * pairs, (head + 1) * pairs), (value) => value !== 0),
   );
