@@ -24,7 +24,7 @@ export default defineClaim({
     'random positions, fine-tuned',
     'CLEX, untrained',
   ],
-  seeds: [0, 1, 2],
+  seeds: [0, 1, 2, 3, 4, 5],
 
   async run({ seed, log }) {
     const rng = new Rng(`clex ${seed}`);
