@@ -1,4 +1,4 @@
-import { Embedding, LayerNorm, Linear, Sequential } from '@ashlar/nn';
+import { Embedding, embedPositions, LayerNorm, Linear, Sequential } from '@ashlar/nn';
 import {
   add,
   ConfigError,
@@ -27,7 +27,6 @@ import {
   tidy,
   where,
 } from '@ashlar/tensor';
-import { addPositions } from './add-positions.ts';
 import { keepSteps } from './attention-refinement.ts';
 import { CoverageDecoder, type CoverageDecoderOptions } from './coverage-decoder.ts';
 
@@ -95,7 +94,7 @@ abstract class PosformerDecoder<Args extends unknown[], Out> extends Module<Args
           `[${tokens.shape}], [${features.shape}] and [${padding?.shape ?? ''}].`,
       );
     }
-    return this.model.apply(this.norm.apply(addPositions(this.constructor.name, embedded, this.#encoding)), {
+    return this.model.apply(this.norm.apply(embedPositions(this.constructor.name, embedded, this.#encoding)), {
       memory: reshape(features, [batch, height * width, dim]),
       height,
       padding: padding && reshape(padding, [batch, height * width]),

@@ -119,7 +119,9 @@ describe('PositionalTransformer', () => {
       expect(furthest(out(encoding), plain)).toBeGreaterThan(1e-5);
     }
     expect(furthest(out(new Nope()), plain)).toBe(0);
-    expect(() => out(new Sinusoidal({ dim: 4 }))).toThrow(/embed must be \[5, 8\] here; it is \[5,4\]/);
+    expect(() => out(new Sinusoidal({ dim: 4 }))).toThrow(
+      /PositionalTransformer: its encoding adds \[5,4\] to tokens \[seq, width\] of \[5,8\]/,
+    );
   });
 
   it('refuses what does not fit', () => {

@@ -1,4 +1,4 @@
-import { attend, Linear, mergeHeads, Sequential, splitHeads } from '@ashlar/nn';
+import { attend, embedPositions, Linear, mergeHeads, Sequential, splitHeads } from '@ashlar/nn';
 import {
   broadcastTo,
   ConfigError,
@@ -17,7 +17,6 @@ import {
   Tensor,
   tidy,
 } from '@ashlar/tensor';
-import { addPositions } from './add-positions.ts';
 import { checkHeads } from './options.ts';
 import { PositionalAttention, projection } from './positional-attention.ts';
 
@@ -109,7 +108,7 @@ export class PositionalTransformer extends Module<[Tensor, Tensor | readonly Ten
     }
     const routing = (layer: number): Tensor => (positions instanceof Tensor ? positions : positions[layer]);
     const encoded = this.encoding.apply(this.positional ? x : this.#withPositions(x, positions));
-    let y = addPositions('PositionalTransformer', encoded, this.#positions);
+    let y = embedPositions('PositionalTransformer', encoded, this.#positions);
     for (const [i, layer] of this.transformer_layers.entries()) y = layer.apply(y, routing(i));
     return this.decoding.apply(y);
   }

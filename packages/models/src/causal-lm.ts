@@ -1,6 +1,5 @@
 import { type KeyValueCache, tokenPositions } from '@ashlar/nn';
 import {
-  add,
   ConfigError,
   checkEncoding,
   Module,
@@ -10,7 +9,6 @@ import {
   ShapeError,
   slice,
   type Tensor,
-  util,
 } from '@ashlar/tensor';
 
 export interface ModelOptions {
@@ -66,23 +64,6 @@ export function withEncoding<T extends CausalLMConfig>(
     );
   }
   return given === undefined ? config : { ...config, position_encoding: given };
-}
-
-/**
- * `tokens`, `[batch, seq, width]`, with what `encoding` adds to them.
- * @throws ShapeError unless that is `[seq, width]`.
- */
-export function embedPositions(owner: string, tokens: Tensor, encoding: PositionEncoding, positions: Tensor): Tensor {
-  const embedded = encoding.embed?.(positions);
-  if (embedded === undefined) return tokens;
-  const [, ...expected] = tokens.shape;
-  if (!util.arraysEqual(embedded.shape, expected)) {
-    throw new ShapeError(
-      `${owner}: its encoding adds [${embedded.shape}] to tokens [seq, width] of [${expected}]; ` +
-        'give an encoding of that width, and a position for each token.',
-    );
-  }
-  return add(tokens, embedded);
 }
 
 /** A language model: token ids `[batch, seq]` (int32) to logits `[batch, seq, vocab]`. */

@@ -7,6 +7,7 @@ export { MASKED } from './causal-mask.ts';
 export * from './conv1d.ts';
 export * from './conv2d.ts';
 export * from './dropout.ts';
+export { embedPositions } from './embed-positions.ts';
 export * from './embedding.ts';
 export * from './equalized-linear.ts';
 export * from './init.ts';
